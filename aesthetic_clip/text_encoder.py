@@ -18,6 +18,8 @@ from torch.func import functional_call
 
 from .spaces import Space, space_of
 
+Around = Callable[[], contextlib.AbstractContextManager[None]]
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -59,12 +61,15 @@ class TextEncoder(ABC):
         module: what holds the parameters.
         token_embedding: the token table inside it, innermost layer.
         projection: (width, dim) matrix from the pooled hidden state to the CLIP feature; stays fixed.
+        around: context for the forward passes of the optimisation, to keep a host's patches out of them.
     """
 
-    def __init__(self, module: nn.Module, token_embedding: nn.Embedding, projection: Tensor) -> None:
+    def __init__(self, module: nn.Module, token_embedding: nn.Embedding, projection: Tensor,
+                 around: Around = contextlib.nullcontext) -> None:
         self.module = module
         self.token_embedding = token_embedding
         self.projection = projection.detach()
+        self.around = around
 
     @property
     def space(self) -> Space:
@@ -98,7 +103,8 @@ class TextEncoder(ABC):
 
         The attention is causal, so what a host pads behind that token can't reach the feature.
         """
-        pooled = self.call(self.hidden_state, weights, ids)[:, -1]
+        with self.around():
+            pooled = self.call(self.hidden_state, weights, ids)[:, -1]
         return pooled @ self.projection.to(pooled)
 
     def call(self, function: Callable[..., Any], weights: Weights, *args: Any) -> Any:
@@ -133,10 +139,10 @@ def _innermost(embedding: nn.Module) -> nn.Embedding:
 class TransformersTextEncoder(TextEncoder):
     """A transformers ``CLIPTextModel`` (SD 1.x, SDXL's first text encoder), of version 4 or 5."""
 
-    def __init__(self, module: nn.Module, projection: Tensor) -> None:
+    def __init__(self, module: nn.Module, projection: Tensor, around: Around = contextlib.nullcontext) -> None:
         # transformers 5 has no inner text_model any more.
         inner: Any = getattr(module, "text_model", module)
-        super().__init__(module, _innermost(inner.embeddings.token_embedding), projection)
+        super().__init__(module, _innermost(inner.embeddings.token_embedding), projection, around)
 
     def is_trained(self, name: str) -> bool:
         return not name.startswith("text_projection")
@@ -148,8 +154,9 @@ class TransformersTextEncoder(TextEncoder):
 class OpenClipTextEncoder(TextEncoder):
     """The text half of an open_clip ``CLIP`` (SD 2.x, SDXL's second text encoder)."""
 
-    def __init__(self, module: nn.Module, projection: Tensor | None = None) -> None:
-        super().__init__(module, _innermost(module.token_embedding), module.text_projection if projection is None else projection)  # type: ignore[arg-type]
+    def __init__(self, module: nn.Module, projection: Tensor, around: Around = contextlib.nullcontext) -> None:
+        clip: Any = module
+        super().__init__(module, _innermost(clip.token_embedding), projection, around)
 
     def is_trained(self, name: str) -> bool:
         return name.split(".")[0] in ("positional_embedding", "transformer", "ln_final", "token_embedding")

@@ -1,0 +1,1 @@
+"""Adapters, one per host; nothing else in the package imports a host."""

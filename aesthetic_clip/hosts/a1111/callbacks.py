@@ -1,0 +1,20 @@
+"""Registers everything with the WebUI, and takes it back."""
+
+from __future__ import annotations
+
+from modules import script_callbacks
+
+from . import extra_networks, hook, options, xyz
+from .script import rival
+
+
+def register() -> None:
+    """Called once when the WebUI loads the extension's script."""
+    if notice := rival():
+        print(f"Aesthetic Gradients: {notice}")
+    else:
+        hook.install()
+        script_callbacks.on_before_ui(extra_networks.register)
+        script_callbacks.on_before_ui(xyz.register)
+    script_callbacks.on_ui_settings(options.register)
+    script_callbacks.on_script_unloaded(hook.uninstall)

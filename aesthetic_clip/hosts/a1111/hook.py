@@ -1,0 +1,163 @@
+"""Makes the WebUI's conditioning, and the cache of it, know the aesthetic settings.
+
+Two methods of ``StableDiffusionProcessing`` are wrapped, for all jobs and models:
+``cached_params``, the key of the conditioning cache, and ``get_conds_with_caching``,
+through which every conditioning goes (first pass, hires pass, refiner, img2img).
+What a job wants stands on the job itself, so that nothing leaks from one to the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from modules.processing import StableDiffusionProcessing
+
+from ...errors import AestheticError
+from ...personalize import Encoded, Taste, taste
+from ...settings import KNOBS, Settings
+from ...tags import TAG, parse_tag
+from . import options
+from .conditioning import Conditioning, Report
+
+_REQUEST = "_aesthetic_request"
+_KEY = "_aesthetic_key"
+_WRAPPER = "_aesthetic_wrapper"
+_installed: list[bool] = []
+_LEFT_ALONE = "Aesthetic left alone"
+_SIMILARITY = "Aesthetic similarity"
+
+
+@dataclass
+class Request:
+    """What one job asks for.
+
+    Attributes:
+        settings: the accordion's, the API's or an X/Y/Z cell's.
+        error: why they can't be used; raised where the WebUI shows it.
+        memo: chunks personalised in this job.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    error: AestheticError | None = None
+    memo: dict[object, Encoded] = field(default_factory=dict)
+
+
+def request(p: Any, read: Callable[[], Settings]) -> None:
+    """Note on the job ``p`` what it asks for (callback ``process``).
+
+    The WebUI swallows what a callback raises and makes the picture all the same,
+    so an error is kept until the prompt is encoded.
+    """
+    for knob in KNOBS:  # X/Y/Z cells share this dict with the cell before
+        p.extra_generation_params.pop(knob.infotext, None)
+    for key in (_LEFT_ALONE, _SIMILARITY):
+        p.extra_generation_params.pop(key, None)
+    try:
+        setattr(p, _REQUEST, Request(read()))
+    except AestheticError as error:
+        setattr(p, _REQUEST, Request(error=error))
+
+
+def install() -> None:
+    """Wrap the two methods."""
+    for name, wrap in _WRAPS.items():
+        setattr(StableDiffusionProcessing, name, wrap(getattr(StableDiffusionProcessing, name)))
+    _installed.append(True)
+
+
+def uninstall() -> None:
+    """Put the WebUI's methods back; under another extension's wrapper ours stays, and does nothing."""
+    _installed.clear()
+    for name in _WRAPS:
+        current = getattr(StableDiffusionProcessing, name)
+        if getattr(current, _WRAPPER, None) is current:
+            setattr(StableDiffusionProcessing, name, current.__wrapped__)
+
+
+def _wrap_cached_params(original: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+    @functools.wraps(original)
+    def cached_params(self: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        key = getattr(self, _KEY, None)
+        params = original(self, *args, **kwargs)
+        return params if key is None else (*params, key)
+
+    return _marked(cached_params)
+
+
+def _wrap_get_conds(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def get_conds_with_caching(self: Any, function: Any, required_prompts: Any, steps: Any, caches: Any,
+                               extra_network_data: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _installed:
+            return original(self, function, required_prompts, steps, caches, extra_network_data, *args, **kwargs)
+        try:
+            wanted, asked = _wanted(self, required_prompts, extra_network_data)
+            if wanted is None:
+                return original(self, function, required_prompts, steps, caches, extra_network_data, *args, **kwargs)
+            job = Conditioning(wanted, asked.memo, _networks(extra_network_data))
+            setattr(self, _KEY, wanted.key)
+            try:
+                conds = original(self, job.around(function), required_prompts, steps, caches, extra_network_data, *args, **kwargs)
+            finally:
+                delattr(self, _KEY)
+        except AestheticError as error:
+            # The WebUI's API answers with these two if an exception has them.
+            error.status_code, error.detail = 422, str(error)  # type: ignore[attr-defined]
+            raise
+        if job.interrupted:
+            caches[0][0] = None
+        _tell(self, asked.settings, wanted, _kept_report(conds, job.report))
+        return conds
+
+    return _marked(get_conds_with_caching)
+
+
+def _marked(wrapper: Callable[..., Any]) -> Callable[..., Any]:
+    # A mark that points to its bearer, since functools.wraps copies marks to other extensions' wrappers.
+    setattr(wrapper, _WRAPPER, wrapper)
+    return wrapper
+
+
+_WRAPS = {"cached_params": _wrap_cached_params, "get_conds_with_caching": _wrap_get_conds}
+
+
+def _wanted(p: Any, prompts: Any, extra_network_data: Any) -> tuple[Taste | None, Request]:
+    asked: Request | None = getattr(p, _REQUEST, None)
+    if asked is None:
+        # A job that another extension makes and runs without scripts: only its tags count.
+        asked = Request()
+        setattr(p, _REQUEST, asked)
+    if asked.error is not None:
+        raise asked.error
+    if getattr(prompts, "is_negative_prompt", False) and not asked.settings.negative_prompt:
+        return None, asked
+    tags = [] if p.disable_extra_networks else (extra_network_data or {}).get(TAG, [])
+    return taste(asked.settings, [parse_tag(tag.items) for tag in tags], options.embeddings().load), asked
+
+
+def _networks(extra_network_data: Any) -> str:
+    return str(sorted((name, [params.items for params in found]) for name, found in (extra_network_data or {}).items()))
+
+
+def _kept_report(conds: Any, report: Report | None) -> Report:
+    if report is None:  # the cache answered: it was reported on when it was made
+        return getattr(conds, "aesthetic_report", Report())
+    with contextlib.suppress(AttributeError):  # the negative's is a plain list
+        conds.aesthetic_report = report
+    return report
+
+
+def _tell(p: Any, settings: Settings, wanted: Taste, report: Report) -> None:
+    p.extra_generation_params.update(settings.infotext())
+    if report.left_alone:
+        names = " and ".join(report.left_alone)
+        p.extra_generation_params[_LEFT_ALONE] = names
+        p.comment(f"Aesthetic Gradients: {' + '.join(wanted.names)} has no vector for {names}, "
+                  "so that text encoder was left alone.")
+    if report.similarities and options.similarity_in_infotext():
+        p.extra_generation_params[_SIMILARITY] = "; ".join(
+            f"{space} {before:.4f} -> {after:.4f}" for space, before, after in report.similarities)

@@ -1,0 +1,67 @@
+"""The always-on script under txt2img and img2img."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from modules import extensions, scripts, ui_common
+
+from ... import ui
+from ...errors import AestheticError
+from ...settings import BY_NAME, KNOBS, Knob, Settings
+from . import hook, options, xyz
+
+
+def rival() -> str:
+    """The first aesthetic gradients extension, if it is enabled too: what to do about it, else nothing."""
+    for extension in extensions.active():
+        if Path(extension.path, "aesthetic_clip.py").is_file():
+            return (f"The old extension {extension.name!r} is enabled too and has the same name for the API. "
+                    "This one stays off until you disable that one in the Extensions tab and reload the UI.")
+    return ""
+
+
+class AestheticScript(scripts.Script):  # type: ignore[misc]
+    """Title and first eight arguments are those of the WebUI's first extension, so that its API clients go on working."""
+
+    def title(self) -> str:
+        return "Aesthetic embeddings"
+
+    def show(self, is_img2img: bool) -> object:
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        def refresh_button(dropdown: Any) -> Any:
+            return ui_common.create_refresh_button(
+                dropdown, lambda: None, lambda: {"choices": ui.choices(options.embeddings().names())},
+                self.elem_id("refresh_embeddings"))
+
+        controls = ui.settings_accordion(options.embeddings().names(), self.elem_id, refresh_button, rival())
+        self.infotext_fields = [(control, _paste(knob)) for control, knob in zip(controls, KNOBS)]
+        self.paste_field_names = [knob.infotext for knob in KNOBS]
+        return controls
+
+    def process(self, p: Any, *values: object) -> None:
+        def read() -> Settings:
+            settings = Settings.from_values(values).replaced(xyz.overrides(p))
+            if settings.has_embedding and rival():
+                raise AestheticError(rival())
+            return settings
+
+        hook.request(p, read)
+
+
+def _paste(knob: Knob) -> Callable[[dict[str, Any]], object]:
+    """What pasted parameters say about this knob.
+
+    A picture made without an embedding resets the dropdown and leaves the rest as it
+    is; with one, what its parameters leave out is at its default.
+    """
+    def paste(params: dict[str, Any]) -> object:
+        if BY_NAME["embedding"].infotext not in params:
+            return knob.default if knob.name == "embedding" else None
+        return params.get(knob.infotext, knob.default)
+
+    return paste
