@@ -13,7 +13,6 @@ import io
 import json
 import os
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from . import legacy_pt
 from .errors import AestheticError
 from .geometry import unit
 from .spaces import Space, space_of
@@ -106,15 +106,12 @@ def _read_safetensors(data: bytes, subject: str) -> tuple[dict[str, Tensor], dic
 
 def _read_pt(data: bytes, subject: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        # torch.serialization.load, since the WebUI replaces torch.load by one that returns None on a fault.
-        # From memory, since torch's reader of old tar files, which it tries on real files only, is not safe.
-        content = torch.serialization.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        content = legacy_pt.read(data)
     except pickle.UnpicklingError as error:
         raise AestheticError(subject, "It is a damaged pickle, or one that holds more than tensors and could run code; "
                              "it was not executed.", "Get it from a source that you trust, best as .safetensors.") from error
-    except (RuntimeError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, OSError,
-            UnicodeError, MemoryError, OverflowError, zipfile.BadZipFile, AssertionError, ImportError) as error:
-        raise AestheticError(subject, f"It is not a whole .pt file ({type(error).__name__}).",
+    except Exception as error:  # a damaged file can fail anywhere: zip, pickle, sizes
+        raise AestheticError(subject, f"It is not a whole .pt file ({error or type(error).__name__}).",
                              "Copy or download it again.") from error
     if not isinstance(content, Tensor):
         raise AestheticError(subject, f"Its .pt file holds a {type(content).__name__}, not a tensor.",
@@ -139,27 +136,37 @@ def _unit_vector(tensor: Tensor, where: str, subject: str) -> Tensor:
     return unit(wide).float().clone()
 
 
+def to_bytes(embedding: Embedding, suffix: str) -> bytes:
+    """The file's content: ``.safetensors``, or ``.pt`` as (1, 768) fp32 for the old tools.
+
+    Raises:
+        AestheticError: another suffix, or ``.pt`` was asked for with no ViT-L/14 vector.
+    """
+    if suffix not in SUFFIXES:
+        raise AestheticError(f"{embedding.name!r} can't be written as {suffix or 'a file without suffix'!r}.",
+                             f"An embedding is a {' or '.join(SUFFIXES)} file.", "Choose one of them.")
+    if suffix == ".safetensors":
+        metadata = {**embedding.metadata, "format_version": FORMAT_VERSION, "name": embedding.name}
+        return safetensors.torch.save({s.name: v.contiguous() for s, v in embedding.vectors.items()}, metadata)
+    vector = next((v for s, v in embedding.vectors.items() if s.dim == 768), None)
+    if vector is None:
+        raise AestheticError(f"{embedding.name!r} can't be exported as .pt.",
+                             f"Old tools read ViT-L/14 vectors only, and this one has {embedding.spaces}.",
+                             "Export it as .safetensors.")
+    buffer = io.BytesIO()
+    torch.save(vector.reshape(1, -1).clone(), buffer)
+    return buffer.getvalue()
+
+
 def save(embedding: Embedding, path: Path) -> None:
-    """Write ``.safetensors``, or ``.pt`` as (1, 768) for the old tools, by what ``path`` ends in.
+    """Write the format that ``path`` ends in, see :func:`to_bytes`.
 
     The file appears whole or not at all: it is written beside its place and renamed.
 
     Raises:
-        AestheticError: the folder can't be written, or ``.pt`` was asked for with no ViT-L/14 vector.
+        AestheticError: the folder can't be written, or this format can't hold the embedding.
     """
-    if path.suffix == ".pt":
-        vector = next((v for s, v in embedding.vectors.items() if s.dim == 768), None)
-        if vector is None:
-            raise AestheticError(f"{embedding.name!r} can't be exported as .pt.",
-                                 f"Old tools read ViT-L/14 vectors only, and this one has {embedding.spaces}.",
-                                 "Export it as .safetensors.")
-        buffer = io.BytesIO()
-        torch.save(vector.reshape(1, -1).clone(), buffer)
-        data = buffer.getvalue()
-    else:
-        metadata = {"format_version": FORMAT_VERSION, "name": embedding.name, **embedding.metadata}
-        data = safetensors.torch.save({s.name: v.contiguous() for s, v in embedding.vectors.items()}, metadata)
-    write_atomically(path, data)
+    write_atomically(path, to_bytes(embedding, path.suffix))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
