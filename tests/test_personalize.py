@@ -1,0 +1,168 @@
+"""The method, against its plain form, and what it leaves behind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from aesthetic_clip.errors import AestheticError, Interrupted
+from aesthetic_clip.geometry import unit
+from aesthetic_clip.optimize import optimize
+from aesthetic_clip.personalize import personalize, rotated
+from aesthetic_clip.settings import Settings
+from aesthetic_clip.text_encoder import TextEncoder
+
+from .towers import END, PROMPT, START, TOWERS, encode, pad_id, padded, plain_method, text_feature
+
+SETTINGS = Settings(weight=0.7, steps=5, lr=1e-3)
+
+
+@pytest.fixture(params=TOWERS)
+def encoder(request: pytest.FixtureRequest) -> TextEncoder:
+    return TOWERS[request.param]()
+
+
+@pytest.fixture
+def target() -> Tensor:
+    return unit(torch.randn(32, generator=torch.Generator().manual_seed(5)))
+
+
+def run(encoder: TextEncoder, target: Tensor, settings: Settings = SETTINGS, prompt: list[int] = PROMPT,
+        before_pass=lambda step: None, host_encode=None):
+    ids = padded(prompt, pad_id(encoder))
+
+    def own(one: Tensor) -> tuple[Tensor, None]:
+        return encode(encoder.module, one), None
+
+    with torch.no_grad():
+        ordinary = own(ids.unsqueeze(0))
+    return personalize(encoder, ids, len(prompt) - 1, target, settings, ordinary, host_encode or own, before_pass)
+
+
+def snapshot(encoder: TextEncoder) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in encoder.module.state_dict().items()}
+
+
+def assert_untouched(encoder: TextEncoder, before: dict[str, Tensor]) -> None:
+    after = encoder.module.state_dict()
+    assert before.keys() == after.keys()
+    for name in before:
+        assert torch.equal(before[name], after[name]), name
+    assert not encoder.token_embedding._forward_hooks
+    assert all(p.grad is None for p in encoder.module.parameters())
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, [START, 320, END], [START, *range(1000, 1075), END]], ids=["short", "one", "full"])
+def test_agrees_with_the_plain_method(encoder: TextEncoder, target: Tensor, prompt: list[int]) -> None:
+    ids = padded(prompt, pad_id(encoder))
+    plain, similarities = plain_method(encoder, ids, target, SETTINGS.steps, SETTINGS.lr)
+    result = run(encoder, target, prompt=prompt)
+    with torch.no_grad():
+        ordinary, moved = encode(encoder.module, ids[None]), encode(plain, ids[None])
+    expected = 0.3 * ordinary + 0.7 * moved
+    assert (moved - ordinary).abs().max() > 0.1  # it moved at all
+    assert (result.hidden - expected).abs().max() < 1e-4
+    assert result.similarities == pytest.approx(similarities, abs=1e-5)
+
+
+def test_agrees_with_float64(encoder: TextEncoder, target: Tensor) -> None:
+    ids = padded(PROMPT, pad_id(encoder))
+    _, similarities = plain_method(encoder, ids, target, 10, 1e-4, torch.float64)
+    assert optimize(encoder, torch.tensor(PROMPT), target, 10, 1e-4).similarities == pytest.approx(similarities, abs=1e-5)
+
+
+def test_similarity_rises_and_is_that_of_the_librarys_own_feature(encoder: TextEncoder, target: Tensor) -> None:
+    result = run(encoder, target)
+    feature = text_feature(encoder.module, encoder.projection, padded(PROMPT, pad_id(encoder))[None])
+    assert result.similarities[0] == pytest.approx(float(unit(feature[0]) @ target), abs=1e-5)
+    assert list(result.similarities) == sorted(result.similarities)
+    assert len(result.similarities) == SETTINGS.steps + 1
+
+
+def test_tower_is_untouched(encoder: TextEncoder, target: Tensor) -> None:
+    before = snapshot(encoder)
+    run(encoder, target)
+    assert_untouched(encoder, before)
+
+
+@pytest.mark.parametrize("at", range(SETTINGS.steps + 2))
+def test_tower_is_untouched_after_an_interrupt_at_any_pass(encoder: TextEncoder, target: Tensor, at: int) -> None:
+    before, passes = snapshot(encoder), []
+
+    def stop(step: int) -> None:
+        passes.append(step)
+        if len(passes) == at + 1:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(encoder, target, before_pass=stop)
+    assert_untouched(encoder, before)
+    assert run(encoder, target).similarities == run(encoder, target).similarities
+
+
+def test_tower_is_untouched_if_the_host_fails_while_it_wears_the_new_weights(encoder: TextEncoder, target: Tensor) -> None:
+    before = snapshot(encoder)
+
+    def fails(one: Tensor) -> tuple[Tensor, None]:
+        encode(encoder.module, one)
+        raise ValueError("the host fails")
+
+    with pytest.raises(ValueError, match="the host fails"):
+        run(encoder, target, host_encode=fails)
+    assert_untouched(encoder, before)
+
+
+@pytest.mark.parametrize("state", ["no_grad", "inference_mode", "autocast"])
+def test_result_does_not_depend_on_the_hosts_modes(encoder: TextEncoder, target: Tensor, state: str) -> None:
+    expected = optimize(encoder, torch.tensor(PROMPT), target, 3, 1e-3)
+    mode = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode,
+            "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16)}[state]
+    with mode():
+        actual = optimize(encoder, torch.tensor(PROMPT), target, 3, 1e-3)
+    assert actual.similarities == expected.similarities
+
+
+def test_half_precision_host_is_optimised_in_fp32(encoder: TextEncoder, target: Tensor) -> None:
+    encoder.module.bfloat16()
+    optimized = optimize(encoder, torch.tensor(PROMPT), target, 5, 1e-4)
+    assert all(p.dtype == torch.float32 for p in optimized.weights.tensors())
+    # In bfloat16 a step of 1e-4 would vanish in the rounding of weights near 1.
+    assert optimized.similarities[-1] > optimized.similarities[0] + 0.01
+    assert run(encoder, target).hidden.dtype == torch.bfloat16
+
+
+def test_draws_no_random_number(encoder: TextEncoder, target: Tensor) -> None:
+    state = torch.get_rng_state()
+    run(encoder, target)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_nan_in_the_tower_is_refused(encoder: TextEncoder, target: Tensor) -> None:
+    next(iter(encoder.weights(torch.tensor(PROMPT)).parameters.values())).fill_(float("nan"))
+    with pytest.raises(AestheticError, match="not a number"):
+        run(encoder, target)
+
+
+def test_out_of_memory_says_how_much(encoder: TextEncoder, target: Tensor) -> None:
+    def full(step: int) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    before = snapshot(encoder)
+    with pytest.raises(AestheticError, match=r"needs \d+\.\d GB"):
+        run(encoder, target, before_pass=full)
+    assert_untouched(encoder, before)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_text_rotation(encoder: TextEncoder, target: Tensor, away: bool) -> None:
+    text = torch.tensor([START, 2368, END])
+    feature = unit(text_feature(encoder.module, encoder.projection, padded(text.tolist(), pad_id(encoder))[None])[0])
+    goal = unit(target - feature) if away else feature
+    full = torch.acos(target @ goal)
+    for angle in (0.25, 1.0):
+        turned = rotated(encoder, target, Settings(slerp_angle=angle, text_negative=away), text)
+        assert turned.norm() == pytest.approx(1, abs=1e-5)
+        assert float(torch.acos((turned @ target).clamp(-1, 1))) == pytest.approx(float(angle * full), abs=1e-3)
+        assert float(torch.acos((turned @ goal).clamp(-1, 1))) == pytest.approx(float((1 - angle) * full), abs=1e-3)
+    assert rotated(encoder, target, Settings(), None) is target
