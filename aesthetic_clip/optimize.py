@@ -76,9 +76,11 @@ def optimize(
         numbers = torch.stack(similarities).tolist()
         weights = weights.map(lambda p: p.detach())
     if any(n != n for n in numbers):
-        raise AestheticError("The aesthetic optimisation went astray: the similarity is not a number.",
-                             f"The learning rate {lr:g} is too large for {steps} steps, or the text encoder holds NaN.",
-                             "Lower the learning rate, or check the checkpoint.")
+        raise AestheticError(
+            "The aesthetic optimisation went astray: the similarity is not a number.",
+            f"The learning rate {lr:g} is too large for {steps} steps, or the text encoder holds NaN.",
+            "Lower the learning rate, or check the checkpoint.",
+        )
     return Optimized(weights, tuple(numbers))
 
 
@@ -95,7 +97,9 @@ def _explained_out_of_memory(encoder: TextEncoder) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         # On the CPU it is a plain RuntimeError.
-        if not isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
+        if not isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(
+            error
+        ):
             raise
         count = sum(p.numel() for p in encoder.module.parameters()) - encoder.token_embedding.weight.numel()
         raise AestheticError(

@@ -56,9 +56,11 @@ def taste(settings: Settings, tags: Sequence[Tag], load: Callable[[str], Embeddi
     for name in ("steps", "lr"):
         said = {value for tag in tags if (value := getattr(tag, name)) is not None}
         if len(said) > 1:
-            raise AestheticError(f"The prompt's aesthetic tags contradict each other about {name}.",
-                                 f"They say {' and '.join(f'{value:g}' for value in sorted(said))}, and one prompt has one.",
-                                 "Give it in one tag only.")
+            raise AestheticError(
+                f"The prompt's aesthetic tags contradict each other about {name}.",
+                f"They say {' and '.join(f'{value:g}' for value in sorted(said))}, and one prompt has one.",
+                "Give it in one tag only.",
+            )
         if said:
             settings = settings.replaced({name: said.pop()})
     parts = [part for part in parts if part[1] != 0]
@@ -68,14 +70,18 @@ def taste(settings: Settings, tags: Sequence[Tag], load: Callable[[str], Embeddi
     weights = [weight for _, weight in parts]
     spaces = [space for space in embeddings[0].vectors if all(space in e.vectors for e in embeddings)]
     if not spaces:
-        raise AestheticError(f"The embeddings {', '.join(name for name, _ in parts)} can't be mixed.",
-                             "They have no CLIP space in common: "
-                             + "; ".join(f"{e.name} has {e.spaces}" for e in embeddings) + ".",
-                             "Mix embeddings that were made for the same models.")
+        raise AestheticError(
+            f"The embeddings {', '.join(name for name, _ in parts)} can't be mixed.",
+            "They have no CLIP space in common: " + "; ".join(f"{e.name} has {e.spaces}" for e in embeddings) + ".",
+            "Mix embeddings that were made for the same models.",
+        )
     vectors = {space: mean_direction([e.vectors[space] for e in embeddings], weights) for space in spaces}
     if not all(v.any() for v in vectors.values()):
-        raise AestheticError(f"The embeddings {', '.join(name for name, _ in parts)} cancel each other out.",
-                             "Their weighted mean points nowhere.", "Change their weights.")
+        raise AestheticError(
+            f"The embeddings {', '.join(name for name, _ in parts)} cancel each other out.",
+            "Their weighted mean points nowhere.",
+            "Change their weights.",
+        )
     digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in vectors.values())).hexdigest()[:16]
     settings = settings.replaced({"weight": min(1.0, max(abs(w) for w in weights))})
     return Taste(settings, vectors, tuple(name for name, _ in parts), digest)
@@ -125,17 +131,22 @@ def personalize(
     Raises:
         AestheticError: out of memory, or the optimisation went astray.
     """
-    optimized = optimize(encoder, ids[:end + 1], target, settings.steps, settings.lr, before_pass)
+    optimized = optimize(encoder, ids[: end + 1], target, settings.steps, settings.lr, before_pass)
     own = dict(encoder.module.named_parameters())
     weights = optimized.weights
     # The host computes in its own precision.
-    weights = type(weights)({name: p.to(own[name].dtype) for name, p in weights.parameters.items()},
-                            weights.token_ids, weights.token_rows.to(encoder.token_embedding.weight.dtype))
+    weights = type(weights)(
+        {name: p.to(own[name].dtype) for name, p in weights.parameters.items()},
+        weights.token_ids,
+        weights.token_rows.to(encoder.token_embedding.weight.dtype),
+    )
     before_pass(settings.steps)
     with torch.no_grad():
         hidden, pooled = encoder.call(encode, weights, ids.unsqueeze(0))
-    mix = [a if b is None or a is None else blend(a, b, settings.weight, settings.slerp)
-           for a, b in zip(ordinary, (hidden, pooled))]
+    mix = [
+        a if b is None or a is None else blend(a, b, settings.weight, settings.slerp)
+        for a, b in zip(ordinary, (hidden, pooled))
+    ]
     return Encoded(mix[0], mix[1], optimized.similarities)  # type: ignore[arg-type]
 
 

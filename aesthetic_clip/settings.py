@@ -85,19 +85,23 @@ class Knob:
         if not math.isfinite(number) or (self.type is int and number != int(number)):
             raise self._refuse(value, wanted)
         if not (self.minimum is None or number >= self.minimum) or not (self.maximum is None or number <= self.maximum):
-            raise AestheticError(f"{self.label} is {number:g}.",
-                                 f"It can be from {self.minimum:g} to {self.maximum:g}.",
-                                 "Choose a value in that range.")
+            raise AestheticError(
+                f"{self.label} is {number:g}.",
+                f"It can be from {self.minimum:g} to {self.maximum:g}.",
+                "Choose a value in that range.",
+            )
         return int(number) if self.type is int else number
 
     def _refuse(self, value: object, wanted: str) -> AestheticError:
-        return AestheticError(f"{self.label} can't be {value!r}.", f"It has to be {wanted}.",
-                              f"Leave it out to get {self.default!r}.")
+        return AestheticError(
+            f"{self.label} can't be {value!r}.", f"It has to be {wanted}.", f"Leave it out to get {self.default!r}."
+        )
 
 
 def _knob(default: Any, label: str, infotext: str, help: str, **more: Any) -> Any:
-    return dataclasses.field(default=default, metadata={
-        "knob": Knob(label=label, infotext=infotext, help=help, default=default, **more)})
+    return dataclasses.field(
+        default=default, metadata={"knob": Knob(label=label, infotext=infotext, help=help, default=default, **more)}
+    )
 
 
 @dataclass(frozen=True)
@@ -105,39 +109,73 @@ class Settings:
     """What the user chose for one generation (defaults: Gallego 2022 and the WebUI's first extension)."""
 
     weight: float = _knob(
-        0.9, "Aesthetic weight", "Aesthetic weight",
+        0.9,
+        "Aesthetic weight",
+        "Aesthetic weight",
         "How much of the personalised prompt is mixed into the ordinary one: 0 is off, 1 is all.",
-        minimum=0, maximum=1, step=0.01)
+        minimum=0,
+        maximum=1,
+        step=0.01,
+    )
     steps: int = _knob(
-        5, "Aesthetic steps", "Aesthetic steps",
+        5,
+        "Aesthetic steps",
+        "Aesthetic steps",
         "Optimisation steps toward the embedding. More steps, more of its taste and less of your prompt; "
         "start with 2 to 5, then try 10, 15, 20.",
-        minimum=0, maximum=50, step=1)
+        minimum=0,
+        maximum=50,
+        step=1,
+    )
     lr: float = _knob(
-        0.0001, "Aesthetic learning rate", "Aesthetic LR",
+        0.0001,
+        "Aesthetic learning rate",
+        "Aesthetic LR",
         "Size of each optimisation step. 0.0001 suits almost always: change the steps first.",
-        minimum=0, maximum=0.1)
+        minimum=0,
+        maximum=0.1,
+    )
     slerp: bool = _knob(
-        False, "Slerp interpolation", "Aesthetic slerp",
-        "Mix the two encodings of the prompt along the arc between them instead of the straight line.")
+        False,
+        "Slerp interpolation",
+        "Aesthetic slerp",
+        "Mix the two encodings of the prompt along the arc between them instead of the straight line.",
+    )
     embedding: str = _knob(
-        NO_EMBEDDING, "Aesthetic embedding", "Aesthetic embedding",
-        "The taste to steer toward. None costs nothing. Make your own in the tab Create aesthetic embedding.")
+        NO_EMBEDDING,
+        "Aesthetic embedding",
+        "Aesthetic embedding",
+        "The taste to steer toward. None costs nothing. Make your own in the tab Create aesthetic embedding.",
+    )
     text: str = _knob(
-        "", "Aesthetic text", "Aesthetic text",
+        "",
+        "Aesthetic text",
+        "Aesthetic text",
         "Optional text (up to 75 tokens) that turns the embedding toward what it says.",
-        placeholder="turns the embedding toward this text")
+        placeholder="turns the embedding toward this text",
+    )
     slerp_angle: float = _knob(
-        0.1, "Slerp angle", "Aesthetic slerp angle",
+        0.1,
+        "Slerp angle",
+        "Aesthetic slerp angle",
         "How far the aesthetic text turns the embedding: 0 not at all, 1 all the way to the text.",
-        minimum=0, maximum=1, step=0.01)
+        minimum=0,
+        maximum=1,
+        step=0.01,
+    )
     text_negative: bool = _knob(
-        False, "Is negative text", "Aesthetic text negative",
-        "Turn the embedding away from the aesthetic text instead of toward it.")
+        False,
+        "Is negative text",
+        "Aesthetic text negative",
+        "Turn the embedding away from the aesthetic text instead of toward it.",
+    )
     negative_prompt: bool = _knob(
-        False, "Personalise the negative prompt too", "Aesthetic negative prompt",
+        False,
+        "Personalise the negative prompt too",
+        "Aesthetic negative prompt",
         "The paper leaves the negative prompt alone; the first WebUI extension did not. "
-        "Turn this on to come close to pictures made with that one.")
+        "Turn this on to come close to pictures made with that one.",
+    )
 
     @classmethod
     def from_values(cls, values: Sequence[object]) -> Settings:
@@ -168,9 +206,11 @@ class Settings:
         for name in values:
             if name not in BY_NAME:
                 near = difflib.get_close_matches(str(name), BY_NAME, n=1)
-                raise AestheticError(f"There is no aesthetic setting {name!r}.",
-                                     f"The settings are: {', '.join(BY_NAME)}.",
-                                     f"Did you mean {near[0]!r}?" if near else "")
+                raise AestheticError(
+                    f"There is no aesthetic setting {name!r}.",
+                    f"The settings are: {', '.join(BY_NAME)}.",
+                    f"Did you mean {near[0]!r}?" if near else "",
+                )
         return dataclasses.replace(self, **{name: BY_NAME[name].parse(value) for name, value in values.items()})
 
     @property
@@ -199,5 +239,6 @@ class Settings:
 
 
 KNOBS: tuple[Knob, ...] = tuple(
-    dataclasses.replace(field.metadata["knob"], name=field.name) for field in dataclasses.fields(Settings))
+    dataclasses.replace(field.metadata["knob"], name=field.name) for field in dataclasses.fields(Settings)
+)
 BY_NAME: dict[str, Knob] = {knob.name: knob for knob in KNOBS}

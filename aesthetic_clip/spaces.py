@@ -31,12 +31,17 @@ class Space:
         return f"{self.name} ({self.dim}: {self.used_by})"
 
 
-VIT_L = Space("ViT-L/14", 768, "SD 1.x and SDXL's first text encoder",
-              "openai/clip-vit-large-patch14", ("ViT-L-14", "openai"))
-VIT_H = Space("ViT-H/14", 1024, "SD 2.x",
-              "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", ("ViT-H-14", "laion2b_s32b_b79k"))
-VIT_BIGG = Space("ViT-bigG/14", 1280, "SDXL's second text encoder",
-                 "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", ("ViT-bigG-14", "laion2b_s39b_b160k"))
+VIT_L = Space(
+    "ViT-L/14", 768, "SD 1.x and SDXL's first text encoder", "openai/clip-vit-large-patch14", ("ViT-L-14", "openai")
+)
+VIT_H = Space("ViT-H/14", 1024, "SD 2.x", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", ("ViT-H-14", "laion2b_s32b_b79k"))
+VIT_BIGG = Space(
+    "ViT-bigG/14",
+    1280,
+    "SDXL's second text encoder",
+    "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+    ("ViT-bigG-14", "laion2b_s39b_b160k"),
+)
 
 PUBLISHED = (VIT_L, VIT_H, VIT_BIGG)
 
@@ -51,6 +56,7 @@ def space_of(dim: int) -> Space:
 
 def space_named(name: str) -> Space | None:
     """The published space with this name (``ViT-L/14``; dashes and case do not matter)."""
+
     def plain(text: str) -> str:
         return text.lower().replace("/", "-")
 

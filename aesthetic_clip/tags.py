@@ -40,13 +40,17 @@ def parse_tag(items: Sequence[str]) -> Tag:
         key, equals, value = item.rpartition("=")
         key = key.strip() if equals else "weight"
         if key not in ("weight", "steps", "lr") or key in values:
-            raise AestheticError(f"The tag {text} can't be read.", f"{item!r} is not what can stand there.",
-                                 f"Write <{TAG}:name>, <{TAG}:name:0.8> or <{TAG}:name:0.8:steps=8:lr=0.0001>.")
+            raise AestheticError(
+                f"The tag {text} can't be read.",
+                f"{item!r} is not what can stand there.",
+                f"Write <{TAG}:name>, <{TAG}:name:0.8> or <{TAG}:name:0.8:steps=8:lr=0.0001>.",
+            )
         # The sign says toward or away; the size is the same knob as in the accordion.
         away = key == "weight" and value.strip().startswith("-")
         number = BY_NAME[key].parse(value.strip().removeprefix("-") if away else value)
         values[key] = -number if away else number
     if not name:
-        raise AestheticError(f"The tag {text} names no embedding.", "The name stands first.",
-                             f"Write <{TAG}:name> or <{TAG}:name:0.8>.")
+        raise AestheticError(
+            f"The tag {text} names no embedding.", "The name stands first.", f"Write <{TAG}:name> or <{TAG}:name:0.8>."
+        )
     return Tag(name, **values)  # type: ignore[arg-type]

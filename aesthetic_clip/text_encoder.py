@@ -39,7 +39,9 @@ class Weights:
         return [*self.parameters.values(), self.token_rows]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Weights:
-        return Weights({name: change(p) for name, p in self.parameters.items()}, self.token_ids, change(self.token_rows))
+        return Weights(
+            {name: change(p) for name, p in self.parameters.items()}, self.token_ids, change(self.token_rows)
+        )
 
 
 class _Call(nn.Module):
@@ -64,8 +66,13 @@ class TextEncoder(ABC):
         around: context for the forward passes of the optimisation, to keep a host's patches out of them.
     """
 
-    def __init__(self, module: nn.Module, token_embedding: nn.Embedding, projection: Tensor,
-                 around: Around = contextlib.nullcontext) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        token_embedding: nn.Embedding,
+        projection: Tensor,
+        around: Around = contextlib.nullcontext,
+    ) -> None:
         self.module = module
         self.token_embedding = token_embedding
         self.projection = projection.detach()
@@ -95,8 +102,14 @@ class TextEncoder(ABC):
         table = self.token_embedding.weight
         token_ids = torch.unique(ids)
         return Weights(
-            {name: p.detach() for name, p in self.module.named_parameters() if p is not table and self.is_trained(name)},
-            token_ids, table.detach()[token_ids])
+            {
+                name: p.detach()
+                for name, p in self.module.named_parameters()
+                if p is not table and self.is_trained(name)
+            },
+            token_ids,
+            table.detach()[token_ids],
+        )
 
     def feature(self, ids: Tensor, weights: Weights) -> Tensor:
         """Projected text feature f(x), (B, dim), of sequences that end with their end-of-text token.
@@ -110,8 +123,9 @@ class TextEncoder(ABC):
     def call(self, function: Callable[..., Any], weights: Weights, *args: Any) -> Any:
         """``function(*args)`` as if the module had ``weights``; the module has its own again after it, whatever happens."""
         with self._token_rows(weights):
-            return functional_call(_Call(self.module, function),
-                                   {f"module.{name}": p for name, p in weights.parameters.items()}, args)
+            return functional_call(
+                _Call(self.module, function), {f"module.{name}": p for name, p in weights.parameters.items()}, args
+            )
 
     @contextlib.contextmanager
     def _token_rows(self, weights: Weights) -> Iterator[None]:

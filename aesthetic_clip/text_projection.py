@@ -76,8 +76,11 @@ def find_text_projection(width: int, sources: ProjectionSources) -> Tensor:
 def _from_user(path: Path) -> _Found:
     candidates = [path]
     if path.is_dir():
-        candidates = [path / folder / name for folder in ("", "text_encoder")
-                      for name in ("model.safetensors", "pytorch_model.bin")]
+        candidates = [
+            path / folder / name
+            for folder in ("", "text_encoder")
+            for name in ("model.safetensors", "pytorch_model.bin")
+        ]
     for candidate in candidates:
         if candidate.is_file():
             return _read(candidate)
@@ -113,8 +116,15 @@ def _read(path: Path) -> _Found:
             for key, tensor in _read_pickle(path).items():
                 if _is_projection(key):
                     return _Found(key, tensor)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError,
-            safetensors.SafetensorError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        EOFError,
+        pickle.UnpicklingError,
+        safetensors.SafetensorError,
+    ) as error:
         raise _missing(f"{path} can't be read ({error}).") from error
     raise _missing(f"{path} holds no text_projection.")
 
@@ -145,8 +155,9 @@ def _checked(found: _Found, width: int, path: Path) -> Tensor:
     # A Linear's weight is (out, in); OpenAI and open_clip keep the bare matrix (in, out).
     matrix = tensor.T if found.key.endswith(".weight") else tensor
     if matrix.ndim != 2 or matrix.shape[0] != width or not torch.isfinite(matrix).all():
-        raise _missing(f"{path} holds a text projection of shape {tuple(tensor.shape)}, "
-                       f"the text encoder has hidden size {width}.")
+        raise _missing(
+            f"{path} holds a text projection of shape {tuple(tensor.shape)}, the text encoder has hidden size {width}."
+        )
     return matrix.contiguous()
 
 
@@ -182,6 +193,8 @@ def _range(url: str, start: int, length: int) -> bytes:
 
 def _missing(why: str) -> AestheticError:
     return AestheticError(
-        "CLIP's text projection is missing, without which the text encoder can't be compared with an embedding.", why,
+        "CLIP's text projection is missing, without which the text encoder can't be compared with an embedding.",
+        why,
         "Download model.safetensors of openai/clip-vit-large-patch14, put it anywhere, "
-        "and give its path in Settings > Aesthetic Gradients > Text projection.")
+        "and give its path in Settings > Aesthetic Gradients > Text projection.",
+    )

@@ -12,7 +12,12 @@ import gradio as gr
 from .settings import KNOBS, NO_EMBEDDING, Knob
 
 ACCORDION = "Aesthetic Gradients"
-_ROWS = (("embedding",), ("weight", "steps"), ("lr", "slerp", "negative_prompt"), ("text", "slerp_angle", "text_negative"))
+_ROWS = (
+    ("embedding",),
+    ("weight", "steps"),
+    ("lr", "slerp", "negative_prompt"),
+    ("text", "slerp_angle", "text_negative"),
+)
 
 
 def choices(names: Sequence[str]) -> list[str]:
@@ -51,7 +56,12 @@ def settings_accordion(
 
 
 def _control(knob: Knob, names: Sequence[str], elem_id: str, interactive: bool) -> Any:
-    common: dict[str, Any] = {"label": knob.label, "value": knob.default, "elem_id": elem_id, "interactive": interactive}
+    common: dict[str, Any] = {
+        "label": knob.label,
+        "value": knob.default,
+        "elem_id": elem_id,
+        "interactive": interactive,
+    }
     if knob.name == "embedding":
         # Custom values, so that a pasted name that is gone is refused with a sentence instead of vanishing.
         return gr.Dropdown(choices=choices(names), allow_custom_value=True, **common)

@@ -28,8 +28,14 @@ def target() -> Tensor:
     return unit(torch.randn(32, generator=torch.Generator().manual_seed(5)))
 
 
-def run(encoder: TextEncoder, target: Tensor, settings: Settings = SETTINGS, prompt: list[int] = PROMPT,
-        before_pass=lambda step: None, host_encode=None):
+def run(
+    encoder: TextEncoder,
+    target: Tensor,
+    settings: Settings = SETTINGS,
+    prompt: list[int] = PROMPT,
+    before_pass=lambda step: None,
+    host_encode=None,
+):
     ids = padded(prompt, pad_id(encoder))
 
     def own(one: Tensor) -> tuple[Tensor, None]:
@@ -53,7 +59,9 @@ def assert_untouched(encoder: TextEncoder, before: dict[str, Tensor]) -> None:
     assert all(p.grad is None for p in encoder.module.parameters())
 
 
-@pytest.mark.parametrize("prompt", [PROMPT, [START, 320, END], [START, *range(1000, 1075), END]], ids=["short", "one", "full"])
+@pytest.mark.parametrize(
+    "prompt", [PROMPT, [START, 320, END], [START, *range(1000, 1075), END]], ids=["short", "one", "full"]
+)
 def test_agrees_with_the_plain_method(encoder: TextEncoder, target: Tensor, prompt: list[int]) -> None:
     ids = padded(prompt, pad_id(encoder))
     plain, similarities = plain_method(encoder, ids, target, SETTINGS.steps, SETTINGS.lr)
@@ -69,7 +77,9 @@ def test_agrees_with_the_plain_method(encoder: TextEncoder, target: Tensor, prom
 def test_agrees_with_float64(encoder: TextEncoder, target: Tensor) -> None:
     ids = padded(PROMPT, pad_id(encoder))
     _, similarities = plain_method(encoder, ids, target, 10, 1e-4, torch.float64)
-    assert optimize(encoder, torch.tensor(PROMPT), target, 10, 1e-4).similarities == pytest.approx(similarities, abs=1e-5)
+    assert optimize(encoder, torch.tensor(PROMPT), target, 10, 1e-4).similarities == pytest.approx(
+        similarities, abs=1e-5
+    )
 
 
 def test_similarity_rises_and_is_that_of_the_librarys_own_feature(encoder: TextEncoder, target: Tensor) -> None:
@@ -101,7 +111,9 @@ def test_tower_is_untouched_after_an_interrupt_at_any_pass(encoder: TextEncoder,
     assert run(encoder, target).similarities == run(encoder, target).similarities
 
 
-def test_tower_is_untouched_if_the_host_fails_while_it_wears_the_new_weights(encoder: TextEncoder, target: Tensor) -> None:
+def test_tower_is_untouched_if_the_host_fails_while_it_wears_the_new_weights(
+    encoder: TextEncoder, target: Tensor
+) -> None:
     before = snapshot(encoder)
 
     def fails(one: Tensor) -> tuple[Tensor, None]:
@@ -116,8 +128,11 @@ def test_tower_is_untouched_if_the_host_fails_while_it_wears_the_new_weights(enc
 @pytest.mark.parametrize("state", ["no_grad", "inference_mode", "autocast"])
 def test_result_does_not_depend_on_the_hosts_modes(encoder: TextEncoder, target: Tensor, state: str) -> None:
     expected = optimize(encoder, torch.tensor(PROMPT), target, 3, 1e-3)
-    mode = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode,
-            "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16)}[state]
+    mode = {
+        "no_grad": torch.no_grad,
+        "inference_mode": torch.inference_mode,
+        "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    }[state]
     with mode():
         actual = optimize(encoder, torch.tensor(PROMPT), target, 3, 1e-3)
     assert actual.similarities == expected.similarities

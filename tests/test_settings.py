@@ -12,21 +12,51 @@ from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.settings import KNOBS, Settings
 from aesthetic_clip.tags import Tag, parse_tag
 
-anything = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers(), max_size=2))
+anything = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers(), max_size=2)
+)
 
 
 def test_order_and_infotext_keys_are_those_of_the_first_extension() -> None:
     assert [knob.name for knob in KNOBS[:8]] == [
-        "weight", "steps", "lr", "slerp", "embedding", "text", "slerp_angle", "text_negative"]
+        "weight",
+        "steps",
+        "lr",
+        "slerp",
+        "embedding",
+        "text",
+        "slerp_angle",
+        "text_negative",
+    ]
     assert [knob.infotext for knob in KNOBS[:8]] == [
-        "Aesthetic weight", "Aesthetic steps", "Aesthetic LR", "Aesthetic slerp", "Aesthetic embedding",
-        "Aesthetic text", "Aesthetic slerp angle", "Aesthetic text negative"]
+        "Aesthetic weight",
+        "Aesthetic steps",
+        "Aesthetic LR",
+        "Aesthetic slerp",
+        "Aesthetic embedding",
+        "Aesthetic text",
+        "Aesthetic slerp angle",
+        "Aesthetic text negative",
+    ]
 
 
 def test_positional_and_object_are_equal() -> None:
     positional = Settings.from_values([0.5, "8", "1e-4", "True", "sac_8plus", "a text", 0.2, False])
-    named = Settings.from_values([{"weight": 0.5, "steps": 8, "lr": 1e-4, "slerp": True, "embedding": "sac_8plus",
-                                   "text": "a text", "slerp_angle": 0.2}, 5, 0.0001])
+    named = Settings.from_values(
+        [
+            {
+                "weight": 0.5,
+                "steps": 8,
+                "lr": 1e-4,
+                "slerp": True,
+                "embedding": "sac_8plus",
+                "text": "a text",
+                "slerp_angle": 0.2,
+            },
+            5,
+            0.0001,
+        ]
+    )
     assert positional == named == Settings(0.5, 8, 1e-4, True, "sac_8plus", "a text", 0.2)
     assert Settings.from_values([None] * 8) == Settings.from_values([]) == Settings()
 
@@ -45,11 +75,20 @@ def test_whatever_comes_in_is_in_range_or_refused_with_a_sentence(values: list[o
             assert knob.minimum <= value <= knob.maximum and math.isfinite(value)
 
 
-@pytest.mark.parametrize(("values", "words"), [
-    ({"lr": "fast"}, "has to be a number"), ({"lr": float("nan")}, "has to be a number"), ({"lr": -1}, "from 0 to 0.1"),
-    ({"steps": 2.5}, "whole number"), ({"steps": 51}, "from 0 to 50"), ({"weight": True}, "has to be a number"),
-    ({"slerp": "maybe"}, "true or false"), ({"embedding": 3}, "has to be a text"), ({"step": 3}, "Did you mean 'steps'"),
-])
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"lr": "fast"}, "has to be a number"),
+        ({"lr": float("nan")}, "has to be a number"),
+        ({"lr": -1}, "from 0 to 0.1"),
+        ({"steps": 2.5}, "whole number"),
+        ({"steps": 51}, "from 0 to 50"),
+        ({"weight": True}, "has to be a number"),
+        ({"slerp": "maybe"}, "true or false"),
+        ({"embedding": 3}, "has to be a text"),
+        ({"step": 3}, "Did you mean 'steps'"),
+    ],
+)
 def test_refusals_say_what_would_do(values: dict[str, object], words: str) -> None:
     with pytest.raises(AestheticError, match=words):
         Settings.from_mapping(values)
@@ -62,10 +101,16 @@ def test_infotext_reads_back() -> None:
     assert Settings.from_mapping(written) == settings
 
 
-@pytest.mark.parametrize(("items", "tag"), [
-    (["a"], Tag("a")), (["sub/a b", "0.5"], Tag("sub/a b", 0.5)), (["a", "-0.5"], Tag("a", -0.5)),
-    (["a", "weight=1", "steps=8", " lr = 0.0002 "], Tag("a", 1, 8, 0.0002)), (["a", "steps=8"], Tag("a", None, 8)),
-])
+@pytest.mark.parametrize(
+    ("items", "tag"),
+    [
+        (["a"], Tag("a")),
+        (["sub/a b", "0.5"], Tag("sub/a b", 0.5)),
+        (["a", "-0.5"], Tag("a", -0.5)),
+        (["a", "weight=1", "steps=8", " lr = 0.0002 "], Tag("a", 1, 8, 0.0002)),
+        (["a", "steps=8"], Tag("a", None, 8)),
+    ],
+)
 def test_tags(items: list[str], tag: Tag) -> None:
     assert parse_tag(items) == tag
 

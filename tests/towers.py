@@ -32,17 +32,27 @@ def _randomised(module: nn.Module, seed: int) -> nn.Module:
 
 def transformers_tower(seed: int = 0, width: int = 64, dim: int = 32, layers: int = 3) -> TransformersTextEncoder:
     torch.manual_seed(seed)
-    config = transformers.CLIPTextConfig(hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
-                                         num_attention_heads=4, projection_dim=dim)
+    config = transformers.CLIPTextConfig(
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        projection_dim=dim,
+    )
     module = _randomised(transformers.CLIPTextModel(config), seed)
     return TransformersTextEncoder(module, torch.randn(width, dim) / width**0.5)
 
 
 def open_clip_tower(seed: int = 0, width: int = 64, dim: int = 32, layers: int = 3) -> OpenClipTextEncoder:
     torch.manual_seed(seed)
-    module = _randomised(open_clip.model.CLIP(
-        dim, open_clip.model.CLIPVisionCfg(layers=1, width=64, head_width=32, image_size=32, patch_size=16),
-        open_clip.model.CLIPTextCfg(width=width, heads=4, layers=layers)), seed)
+    module = _randomised(
+        open_clip.model.CLIP(
+            dim,
+            open_clip.model.CLIPVisionCfg(layers=1, width=64, head_width=32, image_size=32, patch_size=16),
+            open_clip.model.CLIPTextCfg(width=width, heads=4, layers=layers),
+        ),
+        seed,
+    )
     return OpenClipTextEncoder(module, module.text_projection)  # type: ignore[arg-type]
 
 
@@ -67,8 +77,9 @@ def text_feature(module: nn.Module, projection: Tensor, ids: Tensor) -> Tensor:
     return module(input_ids=ids).pooler_output @ projection
 
 
-def plain_method(encoder: TextEncoder, ids: Tensor, target: Tensor, steps: int, lr: float,
-                 dtype: torch.dtype = torch.float32) -> tuple[nn.Module, list[float]]:
+def plain_method(
+    encoder: TextEncoder, ids: Tensor, target: Tensor, steps: int, lr: float, dtype: torch.dtype = torch.float32
+) -> tuple[nn.Module, list[float]]:
     """Gallego 2022 as it stands: a copy of the tower, all 77 positions, all parameters, torch's Adam.
 
     Returns:
@@ -78,14 +89,16 @@ def plain_method(encoder: TextEncoder, ids: Tensor, target: Tensor, steps: int, 
     if hasattr(module, "attn_mask"):
         module.attn_mask = module.attn_mask.to(dtype)
     projection = encoder.projection.to(dtype)
-    trained = [p for name, p in module.named_parameters()
-               if not name.startswith(("visual", "logit", "text_projection"))]
+    trained = [
+        p for name, p in module.named_parameters() if not name.startswith(("visual", "logit", "text_projection"))
+    ]
     optimizer = torch.optim.Adam(trained, lr=lr)
     similarities = []
 
     def similarity() -> Tensor:
-        feature = text_feature(module, module.text_projection.detach() if hasattr(module, "attn_mask") else projection,
-                               ids.unsqueeze(0))
+        feature = text_feature(
+            module, module.text_projection.detach() if hasattr(module, "attn_mask") else projection, ids.unsqueeze(0)
+        )
         return torch.nn.functional.cosine_similarity(feature, target.to(dtype).unsqueeze(0)).squeeze(0)
 
     for _ in range(steps):

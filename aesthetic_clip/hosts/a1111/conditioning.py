@@ -50,9 +50,11 @@ class Conditioning:
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """``function(model, ...)``, the WebUI's encoding of a prompt, with the encoders personalised meanwhile."""
+
         def personalised(model: Any, *args: Any, **kwargs: Any) -> Any:
             with self._hooked(model):
                 return function(model, *args, **kwargs)
+
         return personalised
 
     @contextlib.contextmanager
@@ -64,7 +66,8 @@ class Conditioning:
                 f"The aesthetic embedding {' + '.join(self.taste.names)} does not fit the checkpoint.",
                 f"It was made for {' and '.join(map(str, self.taste.vectors))}; "
                 f"the checkpoint uses {' and '.join(str(host.encoder.space) for host in hosts)}.",
-                "Make it again for that space from its pictures, or pick another embedding or checkpoint.")
+                "Make it again for that space from its pictures, or pick another embedding or checkpoint.",
+            )
         self.report = report = Report(left_alone=[host.encoder.space.name for host in hosts if host not in fitting])
         with contextlib.ExitStack() as stack:
             for host in fitting:
@@ -110,7 +113,7 @@ class _Personaliser:
             self.settled = True
         rows = list(ordinary.split(1))
         pooled = getattr(ordinary, "pooled", None)
-        pooled_rows = list(pooled.split(1)) if pooled is not None else [None] * len(rows)
+        pooled_rows: list[Any] = [None] * len(rows) if pooled is None else list(pooled.split(1))
         try:
             for row, ids in enumerate(tokens):
                 end = ids.tolist().index(self.host.wrapper.id_end)
@@ -126,8 +129,15 @@ class _Personaliser:
 
     def _row(self, ids: Tensor, end: int, fixes: list[Any], ordinary: tuple[Tensor, Tensor | None]) -> Encoded:
         job, hijack, encoder = self.job, self.host.wrapper.hijack, self.host.encoder
-        key = (self.checkpoint, encoder.space, tuple(ids.tolist()), tuple((fix.offset, id(fix.embedding)) for fix in fixes),
-               job.taste.key, shared.opts.CLIP_stop_at_last_layers, job.networks)
+        key = (
+            self.checkpoint,
+            encoder.space,
+            tuple(ids.tolist()),
+            tuple((fix.offset, id(fix.embedding)) for fix in fixes),
+            job.taste.key,
+            shared.opts.CLIP_stop_at_last_layers,
+            job.networks,
+        )
         if key in job.memo:
             return job.memo[key]
         settings = job.taste.settings
@@ -150,8 +160,10 @@ class _Personaliser:
             shared.state.textinfo = None
         before, *_, after = encoded.similarities
         self.report.similarities.append((encoder.space.name, before, after))
-        print(f"Aesthetic Gradients: {' + '.join(job.taste.names)} on {encoder.space.name}, "
-              f"similarity {before:.4f} -> {after:.4f} in {settings.steps} steps")
+        print(
+            f"Aesthetic Gradients: {' + '.join(job.taste.names)} on {encoder.space.name}, "
+            f"similarity {before:.4f} -> {after:.4f} in {settings.steps} steps"
+        )
         job.memo[key] = encoded
         return encoded
 

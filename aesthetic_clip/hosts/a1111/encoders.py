@@ -42,22 +42,27 @@ def host_encoders(model: Any) -> list[HostEncoder]:
     """
     conditioner = getattr(model, "conditioner", None)
     wrappers = list(conditioner.embedders) if conditioner is not None else [getattr(model, "cond_stage_model", None)]
-    found = [HostEncoder(wrapper, encoder) for wrapper in wrappers
-             if hasattr(wrapper, "encode_with_transformers") and (encoder := _text_encoder(wrapper, model)) is not None]
+    found = [
+        HostEncoder(wrapper, encoder)
+        for wrapper in wrappers
+        if hasattr(wrapper, "encode_with_transformers") and (encoder := _text_encoder(wrapper, model)) is not None
+    ]
     if not found:
-        raise AestheticError("This checkpoint can't be personalised.",
-                             f"It is a {type(model).__name__} whose prompt is not read by a CLIP text encoder of SD 1.x, 2.x or SDXL.",
-                             "Choose another checkpoint, or set the aesthetic embedding to None.")
+        raise AestheticError(
+            "This checkpoint can't be personalised.",
+            f"It is a {type(model).__name__} whose prompt is not read by a CLIP text encoder of SD 1.x, 2.x or SDXL.",
+            "Choose another checkpoint, or set the aesthetic embedding to None.",
+        )
     return found
 
 
 def _text_encoder(wrapper: Any, model: Any) -> TextEncoder | None:
     wrapped = getattr(wrapper, "wrapped", None)
-    transformer = getattr(wrapped, "transformer", None)
+    transformer: Any = getattr(wrapped, "transformer", None)
     if hasattr(getattr(transformer, "text_model", transformer), "embeddings"):
         width = transformer.config.hidden_size
         return TransformersTextEncoder(transformer, find_text_projection(width, projection_sources()), own_forwards)
-    clip = getattr(wrapped, "model", None)
+    clip: Any = getattr(wrapped, "model", None)
     if hasattr(clip, "token_embedding") and hasattr(clip, "attn_mask"):
         if _has_own_projection(clip, model):
             return OpenClipTextEncoder(clip, clip.text_projection, own_forwards)
@@ -86,8 +91,11 @@ def text_ids(host: HostEncoder, text: str) -> torch.Tensor:
     """
     tokens = host.wrapper.tokenize([text])[0]
     if len(tokens) > host.wrapper.chunk_length:
-        raise AestheticError(f"The aesthetic text has {len(tokens)} tokens.",
-                             f"CLIP reads {host.wrapper.chunk_length} at once.", "Shorten it.")
+        raise AestheticError(
+            f"The aesthetic text has {len(tokens)} tokens.",
+            f"CLIP reads {host.wrapper.chunk_length} at once.",
+            "Shorten it.",
+        )
     return torch.tensor([host.wrapper.id_start, *tokens, host.wrapper.id_end], device=devices.device)
 
 
@@ -98,7 +106,9 @@ def own_forwards() -> Iterator[None]:
     There it replaces the forward of torch's layers by one that casts their weights
     in place, which would take the gradients' precision away.
     """
-    cast = [(layer, layer.forward) for layer in getattr(devices, "patch_module_list", []) if hasattr(layer, "org_forward")]
+    cast = [
+        (layer, layer.forward) for layer in getattr(devices, "patch_module_list", []) if hasattr(layer, "org_forward")
+    ]
     for layer, _ in cast:
         layer.forward = layer.org_forward
     try:

@@ -74,8 +74,9 @@ def uninstall() -> None:
     _installed.clear()
     for name in _WRAPS:
         current = getattr(StableDiffusionProcessing, name)
-        if getattr(current, _WRAPPER, None) is current:
-            setattr(StableDiffusionProcessing, name, current.__wrapped__)
+        ours: Any = getattr(current, _WRAPPER, None)
+        if ours is not None and ours is current:
+            setattr(StableDiffusionProcessing, name, ours.__wrapped__)
 
 
 def _wrap_cached_params(original: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
@@ -90,8 +91,16 @@ def _wrap_cached_params(original: Callable[..., tuple[Any, ...]]) -> Callable[..
 
 def _wrap_get_conds(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def get_conds_with_caching(self: Any, function: Any, required_prompts: Any, steps: Any, caches: Any,
-                               extra_network_data: Any, *args: Any, **kwargs: Any) -> Any:
+    def get_conds_with_caching(
+        self: Any,
+        function: Any,
+        required_prompts: Any,
+        steps: Any,
+        caches: Any,
+        extra_network_data: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         if not _installed:
             return original(self, function, required_prompts, steps, caches, extra_network_data, *args, **kwargs)
         try:
@@ -101,7 +110,9 @@ def _wrap_get_conds(original: Callable[..., Any]) -> Callable[..., Any]:
             job = Conditioning(wanted, asked.memo, _networks(extra_network_data))
             setattr(self, _KEY, wanted.key)
             try:
-                conds = original(self, job.around(function), required_prompts, steps, caches, extra_network_data, *args, **kwargs)
+                conds = original(
+                    self, job.around(function), required_prompts, steps, caches, extra_network_data, *args, **kwargs
+                )
             finally:
                 delattr(self, _KEY)
         except AestheticError as error:
@@ -156,8 +167,11 @@ def _tell(p: Any, settings: Settings, wanted: Taste, report: Report) -> None:
     if report.left_alone:
         names = " and ".join(report.left_alone)
         p.extra_generation_params[_LEFT_ALONE] = names
-        p.comment(f"Aesthetic Gradients: {' + '.join(wanted.names)} has no vector for {names}, "
-                  "so that text encoder was left alone.")
+        p.comment(
+            f"Aesthetic Gradients: {' + '.join(wanted.names)} has no vector for {names}, "
+            "so that text encoder was left alone."
+        )
     if report.similarities and options.similarity_in_infotext():
         p.extra_generation_params[_SIMILARITY] = "; ".join(
-            f"{space} {before:.4f} -> {after:.4f}" for space, before, after in report.similarities)
+            f"{space} {before:.4f} -> {after:.4f}" for space, before, after in report.similarities
+        )

@@ -20,10 +20,19 @@ _SIMILARITY = "aesthetic_similarity_infotext"
 def register() -> None:
     """Add the settings page (callback ``on_ui_settings``)."""
     for key, default, label, info in (
-        (_FOLDER, "", "Another folder with aesthetic embeddings", "searched after the extension's own, with subfolders"),
-        (_PROJECTION, "", "Text projection",
-         "a model.safetensors of openai/clip-vit-large-patch14, or its folder; "
-         "empty: the Hugging Face cache, ViT-L-14.pt, or a 2.4 MB download when first needed"),
+        (
+            _FOLDER,
+            "",
+            "Another folder with aesthetic embeddings",
+            "searched after the extension's own, with subfolders",
+        ),
+        (
+            _PROJECTION,
+            "",
+            "Text projection",
+            "a model.safetensors of openai/clip-vit-large-patch14, or its folder; "
+            "empty: the Hugging Face cache, ViT-L-14.pt, or a 2.4 MB download when first needed",
+        ),
         (_SIMILARITY, False, "Write the similarity before and after into the picture's parameters", ""),
     ):
         component = gr.Checkbox if isinstance(default, bool) else gr.Textbox
@@ -34,7 +43,11 @@ def register() -> None:
 def embeddings() -> Library:
     """The embedding folders: the extension's, the WebUI's two, the one from the settings."""
     data = Path(paths.data_path)
-    folders = [EXTENSION / "aesthetic_embeddings", data / "aesthetic_embeddings", data / "models" / "aesthetic_embeddings"]
+    folders = [
+        EXTENSION / "aesthetic_embeddings",
+        data / "aesthetic_embeddings",
+        data / "models" / "aesthetic_embeddings",
+    ]
     if chosen := _text(_FOLDER):
         folders.append(Path(chosen).expanduser())
     return library(folders)
@@ -48,7 +61,8 @@ def projection_sources() -> ProjectionSources:
         path=Path(chosen).expanduser() if chosen else None,
         clip_folders=[*([Path(clip_folder)] if clip_folder else []), Path.home() / ".cache" / "clip"],
         cache_folder=Path(paths.models_path) / "aesthetic_clip",
-        report=lambda line: print(f"Aesthetic Gradients: {line}"))
+        report=lambda line: print(f"Aesthetic Gradients: {line}"),
+    )
 
 
 def similarity_in_infotext() -> bool:

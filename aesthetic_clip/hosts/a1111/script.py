@@ -18,8 +18,10 @@ def rival() -> str:
     """The first aesthetic gradients extension, if it is enabled too: what to do about it, else nothing."""
     for extension in extensions.active():
         if Path(extension.path, "aesthetic_clip.py").is_file():
-            return (f"The old extension {extension.name!r} is enabled too and has the same name for the API. "
-                    "This one stays off until you disable that one in the Extensions tab and reload the UI.")
+            return (
+                f"The old extension {extension.name!r} is enabled too and has the same name for the API. "
+                "This one stays off until you disable that one in the Extensions tab and reload the UI."
+            )
     return ""
 
 
@@ -35,8 +37,11 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
     def ui(self, is_img2img: bool) -> list[Any]:
         def refresh_button(dropdown: Any) -> Any:
             return ui_common.create_refresh_button(
-                dropdown, lambda: None, lambda: {"choices": ui.choices(options.embeddings().names())},
-                self.elem_id("refresh_embeddings"))
+                dropdown,
+                lambda: None,
+                lambda: {"choices": ui.choices(options.embeddings().names())},
+                self.elem_id("refresh_embeddings"),
+            )
 
         controls = ui.settings_accordion(options.embeddings().names(), self.elem_id, refresh_button, rival())
         self.infotext_fields = [(control, _paste(knob)) for control, knob in zip(controls, KNOBS)]
@@ -59,6 +64,7 @@ def _paste(knob: Knob) -> Callable[[dict[str, Any]], object]:
     A picture made without an embedding resets the dropdown and leaves the rest as it
     is; with one, what its parameters leave out is at its default.
     """
+
     def paste(params: dict[str, Any]) -> object:
         if BY_NAME["embedding"].infotext not in params:
             return knob.default if knob.name == "embedding" else None

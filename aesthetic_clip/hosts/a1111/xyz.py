@@ -40,8 +40,13 @@ def _axis(grid: Any, knob: Knob) -> Any:
     elif knob.type is bool:
         more["choices"] = lambda: ["False", "True"]
     # A bool arrives as text from the choices; the knob itself reads it.
-    return grid.AxisOption(_PREFIX + knob.label.removeprefix("Aesthetic "), str if knob.type is bool else knob.type,
-                           _apply(knob), confirm=_confirm(knob), **more)
+    return grid.AxisOption(
+        _PREFIX + knob.label.removeprefix("Aesthetic "),
+        str if knob.type is bool else knob.type,
+        _apply(knob),
+        confirm=_confirm(knob),
+        **more,
+    )
 
 
 def _apply(knob: Knob) -> Callable[[Any, object, object], None]:

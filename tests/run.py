@@ -1,0 +1,84 @@
+"""Sets up and runs all checks: lint, types, and the tests under two sets of packages.
+
+    python3 tests/run.py            everything
+    python3 tests/run.py -k tags    the tests that pytest selects with these arguments
+
+The two sets are current releases (Python 3.10 or later) and the WebUI's pins (Python 3.10).
+With WEBUI_DIR set to an installed WebUI, its own suite runs as well.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = "Scripts" if os.name == "nt" else "bin"
+
+
+def find_python(version: str) -> str | None:
+    """An interpreter of this version that really starts."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for command in (
+        [f"python{version}"],
+        ["py", f"-{version}"],
+        [sys.executable],
+        *([str(path)] for path in sorted(pyenv.glob(f"{version}.*/bin/python"))),
+    ):
+        if shutil.which(command[0]):
+            probe = subprocess.run(
+                [*command, "-c", "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"],
+                capture_output=True,
+                text=True,
+            )
+            if probe.returncode == 0 and probe.stdout.split()[0] == version:
+                return probe.stdout.split(maxsplit=1)[1].strip()
+    return None
+
+
+def environment(name: str, python: str, extras: str) -> Path:
+    """A virtual environment with the project's needs, made once per content of pyproject.toml."""
+    folder = ROOT / f".venv-{name}"
+    interpreter = folder / BIN / "python"
+    stamp = folder / "installed.toml"
+    wanted = (ROOT / "pyproject.toml").read_text()
+    if not stamp.is_file() or stamp.read_text() != wanted:
+        print(f"== setting up {folder.name} ({extras}) with {python}", flush=True)
+        subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([str(interpreter), "-m", "pip", "install", "-q", "-e", f"{ROOT}[{extras}]"], check=True)
+        stamp.write_text(wanted)
+    return interpreter
+
+
+def main() -> int:
+    failed, left_out = [], []
+
+    def step(title: str, *command: str | Path, **env: str) -> None:
+        print(f"== {title}", flush=True)
+        if subprocess.run([str(part) for part in command], cwd=ROOT, env={**os.environ, **env}).returncode:
+            failed.append(title)
+
+    current = environment("current", sys.executable, "test")
+    step("ruff", current, "-m", "ruff", "check", ".")
+    step("mypy", current, "-m", "mypy")
+    step("tests, current releases", current, "-m", "pytest", *sys.argv[1:])
+
+    if python := find_python("3.10"):
+        pinned = environment("webui", python, "test,webui")
+        step("tests, the WebUI's pins", pinned, "-m", "pytest", *sys.argv[1:])
+    else:
+        left_out.append("the tests under the WebUI's pins: they need Python 3.10")
+    if not os.environ.get("WEBUI_DIR"):
+        left_out.append("the suite in the real WebUI: set WEBUI_DIR to an installed one")
+
+    for line in left_out:
+        print(f"left out: {line}")
+    print("failed: " + ", ".join(failed) if failed else "all passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
