@@ -1,0 +1,106 @@
+"""Fixtures that start a real WebUI, once per session, and open its page in Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..checkpoints import Assets, write_all
+from .webui import WebUI, default_python
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXTENSION = "aesthetic-gradients"
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def webui_dir() -> Path:
+    """The installed WebUI that the environment names; without one its tests skip."""
+    named = os.environ.get("WEBUI_DIR")
+    if not named:
+        pytest.skip("WEBUI_DIR does not name an installed WebUI")
+    folder = Path(named).resolve()
+    if not (folder / "launch.py").is_file():
+        pytest.skip(f"WEBUI_DIR={folder} holds no launch.py")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(webui_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The WebUI's private data directory of this session."""
+    return tmp_path_factory.mktemp("webui")
+
+
+@pytest.fixture(scope="session")
+def assets(data_dir: Path) -> Assets:
+    """Small checkpoints, LoRA, textual inversion and text projection, in `data_dir`."""
+    return write_all(data_dir)
+
+
+@pytest.fixture(scope="session")
+def webui(webui_dir: Path, data_dir: Path, assets: Assets) -> Iterator[WebUI]:
+    """The running WebUI with this repository as its extension; it stops at the end.
+
+    It is shared: the model `sd1-a` is loaded at first, and a test that changes
+    options sets them back.
+    """
+    python = Path(os.environ.get("WEBUI_PYTHON") or default_python(webui_dir))
+    host = WebUI(webui_dir, data_dir, python)
+    host.prepare(assets.open_clip_configs, assets.sd1_a.stem)
+    host.install_extension(REPOSITORY, EXTENSION)
+    host.start()
+    try:
+        yield host
+    finally:
+        host.stop()
+
+
+@pytest.fixture(scope="session")
+def browser(webui: WebUI) -> Iterator[Any]:
+    """Headless Chromium (playwright's Browser)."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if chromium is None:
+        pytest.skip("neither chromium nor google-chrome is on the PATH")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page_errors() -> list[str]:
+    """Uncaught script errors of `page`, filled while it is open."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Any, webui: WebUI, page_errors: list[str]) -> Iterator[Any]:
+    """The WebUI's page, loaded and ready (playwright's Page); other sites are cut off."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1400})
+    page = context.new_page()
+    page.on("pageerror", lambda error: page_errors.append(str(error)))
+    page.route(
+        lambda url: not url.startswith((webui.url, "data:", "blob:")), lambda route: route.abort()
+    )
+    page.goto(webui.url)
+    page.wait_for_selector("#txt2img_generate", timeout=60_000)
+    # The page's own scripts run after the first render; this one is set last.
+    page.wait_for_function("typeof opts === 'object' && Object.keys(opts).length > 0", timeout=60_000)
+    yield page
+    context.close()
