@@ -7,14 +7,14 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Union
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from .errors import AestheticError
 
-Picture = Union[Path, str, bytes, BinaryIO, Image.Image]
+Picture = Path | str | bytes | BinaryIO | Image.Image
 
 # Pillow's own hard limit, stated here since other extensions of a host lift Pillow's.
 MAX_PIXELS = 2 * 89_478_485
@@ -54,13 +54,11 @@ def find_images(folders: Iterable[Path | str], recursive: bool = False) -> list[
         AestheticError: a folder is missing, empty, not readable, or not a folder; or none was given.
     """
     found: dict[str, Path] = {}
-    folders = [Path(folder).expanduser() for folder in folders]
-    if not folders:
-        raise AestheticError("There are no pictures to use.", "No folder was given.", "Name a folder with pictures.")
     for folder in folders:
-        files = _files_in(folder, recursive)
-        for path in files:
+        for path in _files_in(Path(folder).expanduser(), recursive):
             found.setdefault(os.path.realpath(path), path)
+    if not found:
+        raise AestheticError("There are no pictures to use.", "No folder was given.", "Name a folder with pictures.")
     return list(found.values())
 
 

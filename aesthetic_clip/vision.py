@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import http.client
 import inspect
 import json
 import os
@@ -250,8 +251,7 @@ def load(space: Space, checkpoint: Checkpoint) -> ImageEncoder:
     except ImportError as error:
         raise AestheticError(subject, f"{error}.", "Install open_clip_torch and transformers.") from error
     except Exception as error:  # damaged weights fail in as many ways as there are readers
-        raise AestheticError(subject, f"The weights are damaged or of another model ({str(error).splitlines()[0][:200]})."
-                             if str(error) else f"The weights are damaged ({type(error).__name__}).",
+        raise AestheticError(subject, f"The weights are damaged or of another model ({_first_line(error)}).",
                              "Get them again, or name another path in the settings.") from error
     if width != space.dim:
         raise AestheticError(subject, f"Its features have the width {width}, those of {space.name} have {space.dim}.",
@@ -371,7 +371,8 @@ def download(space: Space, folder: Path, allow: AllowDownload, progress: Downloa
     if space.hub_id is None:
         raise _nothing_found(space, folder)
     openai = space.open_clip is not None and space.open_clip[1] == "openai"
-    names = ("config.json", "model.safetensors") if openai else _OPEN_CLIP_FILES[:1]
+    # Each with its substitutes; the small one first, since a folder with its weights counts as complete.
+    names = (("config.json",), ("model.safetensors",)) if openai else (_OPEN_CLIP_FILES,)
     subject = f"The image encoder for {space.name} was not downloaded."
     parts = [_remote(space.hub_id, name, subject) for name in names]
     total = sum(part.size for part in parts)
@@ -383,12 +384,10 @@ def download(space: Space, folder: Path, allow: AllowDownload, progress: Downloa
         if shutil.disk_usage(target).free < total:
             raise AestheticError(subject, f"{target} has no room for {total / 1e9:.1f} GB.",
                                  "Free some space, or choose another folder.")
-        done = 0
-        # Small ones first: a folder with weights but without its configuration looks whole to nobody.
+        before = 0
         for part in parts:
-            before = done
-            _fetch(part, target, lambda n: progress(before + n, total) if progress else None, stopped, subject)
-            done += part.size
+            _fetch(part, target, _shifted(progress, before, total), stopped, subject)
+            before += part.size
     except OSError as error:
         raise AestheticError(subject, f"{target} can't be written: {error.strerror or error}.",
                              "Free some space, or choose another folder; what has come is kept.") from error
@@ -396,6 +395,10 @@ def download(space: Space, folder: Path, allow: AllowDownload, progress: Downloa
     if found is None:
         raise AestheticError(subject, f"{target} is incomplete.", "Try again.")
     return found
+
+
+def _shifted(progress: DownloadProgress | None, before: int, total: int) -> Callable[[int], None]:
+    return lambda done: progress(before + done, total) if progress else None
 
 
 @dataclass(frozen=True)
@@ -406,17 +409,25 @@ class _Remote:
     etag: str
 
 
-def _remote(repo: str, name: str, subject: str) -> _Remote:
+def _remote(repo: str, names: Sequence[str], subject: str) -> _Remote:
+    """The first of these files that the hub has."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    try:
-        meta = get_hf_file_metadata(hf_hub_url(repo, name))
-        if not meta.size or not meta.etag:
-            raise ValueError(f"the hub tells no size of {name}")
-    except Exception as error:  # the hub's client has changed its HTTP library, and with it its exceptions
-        raise AestheticError(subject, f"{name} of {repo} can't be reached ({str(error).strip().splitlines()[0][:200]}).",
-                             "Check the network, or get it by other means and name its path in the settings.") from error
-    return _Remote(name, meta.location, meta.size, meta.etag)
+    failure: Exception | None = None
+    for name in names:
+        try:
+            meta = get_hf_file_metadata(hf_hub_url(repo, name))
+            if meta.size and meta.etag:
+                return _Remote(name, meta.location, meta.size, meta.etag)
+        except Exception as error:  # the hub's client has changed its HTTP library, and with it its exceptions
+            failure = failure or error
+    reason = f" ({_first_line(failure)})" if failure else ""
+    raise AestheticError(subject, f"{names[0]} of {repo} can't be reached{reason}.",
+                         "Check the network, or get it by other means and name its path in the settings.") from failure
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _fetch(remote: _Remote, folder: Path, progress: Callable[[int], object], stopped: Callable[[], bool],
@@ -428,7 +439,7 @@ def _fetch(remote: _Remote, folder: Path, progress: Callable[[int], object], sto
         try:
             _continue(remote, part, have, progress, stopped)
             failure = "the connection ended early"
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             failure = str(error)
         progressed = part.exists() and part.stat().st_size > have
         failures = 0 if progressed else failures + 1
