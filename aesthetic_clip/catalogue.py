@@ -145,6 +145,8 @@ def _fetch(entry: Entry, url: str) -> bytes:
         raise AestheticError(subject, f"The server answered {error.code} {error.reason} for {url}.",
                              f"Try again later; if it stays so, fetch the file from {REPOSITORY} by hand."
                              ) from error
+    except http.client.IncompleteRead as error:
+        data = error.partial
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise AestheticError(subject, f"{url} can't be reached: {reason or type(error).__name__}.",

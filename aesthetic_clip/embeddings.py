@@ -131,9 +131,11 @@ def _unit_vector(tensor: Tensor, where: str, subject: str) -> Tensor:
         raise AestheticError(subject, f"The {where} holds NaN or infinite numbers.", "Make it again from its pictures.")
     # In float64, since the square of a tiny fp32 number is 0.
     wide = vector.double()
-    if not wide.norm() > 0:
+    length = float(wide.norm())
+    if not length > 0:
         raise AestheticError(subject, f"The {where} is all zeros and points nowhere.", "Make it again from its pictures.")
-    return unit(wide).float().clone()
+    # A unit vector stays as it is to the last bit, so that its digest does.
+    return vector.clone() if abs(length - 1) < 1e-6 else unit(wide).float()
 
 
 def to_bytes(embedding: Embedding, suffix: str) -> bytes:
