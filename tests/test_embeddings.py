@@ -224,7 +224,7 @@ def test_claimed_sizes_are_not_believed(tmp_path: Path, claimed: int, part: str)
 
     data = rezipped(pt(VECTOR), lie)
     assert data != rezipped(pt(VECTOR), lambda _, same: same)
-    with pytest.raises(AestheticError, match="larger than its storage|is no size"):
+    with pytest.raises(AestheticError, match=r"larger than its storage|is no size"):
         loaded(tmp_path, data)
 
 

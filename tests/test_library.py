@@ -280,7 +280,7 @@ def test_export(lib: Library, tmp_path: Path) -> None:
     lib.export("a", target, overwrite=True)
     with pytest.raises(AestheticError, match="already something"):
         lib.export("a", tmp_path, overwrite=True)
-    with pytest.raises(AestheticError, match="can't be written as '.txt'"):
+    with pytest.raises(AestheticError, match=r"can't be written as '\.txt'"):
         lib.export("a", tmp_path / "b.txt")
 
 
