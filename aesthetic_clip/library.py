@@ -121,6 +121,27 @@ class Library:
         """
         return next(iter(_previews(self.find(name))), None)
 
+    def save_preview(self, name: str, png: bytes) -> Path:
+        """Write ``name.preview.png`` beside an embedding.
+
+        Raises:
+            AestheticError: there is no such embedding, or the folder can't be written.
+        """
+        path = self.find(name)
+        preview = self._own(path.with_name(f"{_stem(path)}.preview.png"))
+        write_atomically(preview, png)
+        return preview
+
+    def refuse_taken(self, name: str, overwrite: bool = False) -> str:
+        """The checked name, if it is free (or may be overwritten): to be asked before long work.
+
+        Raises:
+            AestheticError: a bad name, or one that exists.
+        """
+        name = check_name(name)
+        self._refuse_same(name, allowed=name if overwrite else None)
+        return name
+
     def save_new(self, embedding: Embedding, name: str, overwrite: bool = False) -> Path:
         """Write an embedding into the first folder under a plain name, as ``.safetensors``.
 
@@ -129,8 +150,7 @@ class Library:
         Raises:
             AestheticError: a bad name, one that exists, or the folder can't be written.
         """
-        name = check_name(name)
-        self._refuse_taken(name, allowed=name if overwrite else None)
+        name = self.refuse_taken(name, overwrite)
         path = self._own(self.folders[0] / f"{name}.safetensors")
         content = replace(embedding, name=name)
         old = [file for suffix in SUFFIXES if (file := path.with_name(name + suffix)).is_file()]
@@ -157,7 +177,7 @@ class Library:
         path, new_name = self._own(self.find(name)), check_name(new_name)
         prefix = name.rpartition("/")[0]
         new_full = f"{prefix}/{new_name}" if prefix else new_name
-        self._refuse_taken(new_full, allowed=name, but_spelling=True)
+        self._refuse_same(new_full, allowed=name, but_spelling=True)
         stem = _stem(path)
         files = [path, *_previews(path)]
         moves = [(file, self._own(file.with_name(new_name + file.name[len(stem):]))) for file in files]
@@ -196,7 +216,7 @@ class Library:
         Raises:
             AestheticError: there is none, it does not fit the format, or ``target`` is taken or can't be written.
         """
-        if target is not None and (target.is_dir() or target.exists() and not overwrite):
+        if target is not None and (target.is_dir() or (target.exists() and not overwrite)):
             raise AestheticError(f"{name!r} was not exported.", f"There is already something at {target}.",
                                  "Name a file that does not exist yet, or allow to overwrite it.")
         data = to_bytes(self.load(name), suffix or (target.suffix if target else SUFFIXES[0]))
@@ -204,7 +224,7 @@ class Library:
             write_atomically(target, data)
         return data
 
-    def _refuse_taken(self, name: str, allowed: str | None, but_spelling: bool = False) -> None:
+    def _refuse_same(self, name: str, allowed: str | None, but_spelling: bool = False) -> None:
         """Refuse a name that is there, or one that differs only in case, which Windows takes for the same."""
         for there in self.names():
             if _same(there, name) and not (there == allowed and (there == name or but_spelling)):

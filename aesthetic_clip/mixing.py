@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -48,7 +48,7 @@ def mix(embeddings: Sequence[Embedding], weights: Sequence[float], name: str) ->
         if not total.any():
             raise AestheticError(subject, f"In {space.name} they cancel out.", "Choose other weights.")
         vectors[space] = total.float()
-    metadata = {"created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    metadata = {"created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 "mixed_from": " ".join(f"{e.name}:{w:g}" for e, w in zip(embeddings, weights))}
     return Embedding(name, vectors, metadata)
 

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ import safetensors.torch
 import torch
 
 from .averaging import FeatureSum
-from .embeddings import write_atomically
+from .embeddings import Embedding, write_atomically
 from .errors import AestheticError
 from .spaces import Space, space_of
 
@@ -68,12 +69,14 @@ class Part:
         sources: digest of the whole list that was divided up, see :func:`digest`.
         shard: which share of it this is.
         skipped: why images did not count, and how many each.
+        model_ids: which encoder made the features, where that is known.
     """
 
     sums: Mapping[Space, FeatureSum]
     sources: str = ""
     shard: Shard = WHOLE
     skipped: Mapping[str, int] = field(default_factory=dict)
+    model_ids: Mapping[Space, str] = field(default_factory=dict)
 
 
 def digest(sources: Iterable[str]) -> str:
@@ -90,7 +93,8 @@ def save_part(part: Part, path: Path) -> None:
     facts = {
         "counts": {space.name: total.count for space, total in part.sums.items()},
         "raw": any(total.raw for total in part.sums.values()),
-        "sources": part.sources, "shard": str(part.shard), "skipped": dict(part.skipped)}
+        "sources": part.sources, "shard": str(part.shard), "skipped": dict(part.skipped),
+        "model_ids": {space.name: model_id for space, model_id in part.model_ids.items()}}
     tensors = {space.name: total.total for space, total in part.sums.items()}
     write_atomically(path, safetensors.torch.save(tensors, {"kind": _KIND, "part": json.dumps(facts)}))
 
@@ -108,14 +112,15 @@ def load_part(path: Path) -> Part:
                 raise AestheticError(f"{path.name} is not a partial result.", "It is another kind of .safetensors file.",
                                      "Name the files that create --shard wrote.")
             facts = json.loads(metadata["part"])
-            totals = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+            totals = {name: file.get_tensor(name) for name in file.keys()}
         sums = {}
         for name, total in totals.items():
             if total.dtype != torch.float64 or total.dim() != 1 or not total.isfinite().all():
                 raise ValueError(f"{name} is no sum")
             sums[space_of(len(total))] = FeatureSum(len(total), bool(facts["raw"]), total, int(facts["counts"][name]))
         skipped = {str(why): int(count) for why, count in facts["skipped"].items()}
-        return Part(sums, str(facts["sources"]), Shard.parse(facts["shard"]), skipped)
+        model_ids = {space: str(facts["model_ids"][space.name]) for space in sums if space.name in facts["model_ids"]}
+        return Part(sums, str(facts["sources"]), Shard.parse(facts["shard"]), skipped, model_ids)
     except AestheticError:
         raise
     except OSError as error:
@@ -147,6 +152,8 @@ def merge_parts(parts: Sequence[Part], incomplete: bool = False) -> Part:
                      "Run every shard with the same folders, files and filter.")
     if any(set(part.sums) != set(first.sums) for part in parts):
         raise refuse("They do not hold the same CLIP spaces.", "Run every shard with the same spaces.")
+    if any(part.model_ids != first.model_ids for part in parts):
+        raise refuse("Different encoders made them.", "Run every shard with the same encoders.")
     numbers = [part.shard.number for part in parts]
     twice = sorted({n for n in numbers if numbers.count(n) > 1})
     if twice:
@@ -162,4 +169,23 @@ def merge_parts(parts: Sequence[Part], incomplete: bool = False) -> Part:
             sums[space].merge(total)
         for why, count in part.skipped.items():
             skipped[why] = skipped.get(why, 0) + count
-    return Part(sums, first.sources, skipped=skipped)
+    return Part(sums, first.sources, skipped=skipped, model_ids=first.model_ids)
+
+
+def embedding_of(part: Part, name: str, note: str = "") -> Embedding:
+    """The mean as an embedding, with the metadata that one made from pictures has, as far as it is known.
+
+    Raises:
+        AestheticError: no image counted, or they cancel out.
+    """
+    first = next(iter(part.sums.values()))
+    metadata = {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "image_count": str(first.count), "source_hash": part.sources, "raw": str(first.raw).lower()}
+    if part.model_ids:
+        metadata["model_id"] = json.dumps({space.name: model for space, model in part.model_ids.items()})
+    if not first.raw:  # the sum of raw features does not tell
+        metadata["mean_cosine"] = f"{first.mean_cosine:.4f}"
+    if note.strip():
+        metadata["note"] = note.strip()
+    return Embedding(name, {space: total.vector for space, total in part.sums.items()}, metadata)

@@ -257,7 +257,7 @@ def test_damage_raises_only_our_error(tmp_path: Path, kind: str) -> None:
     data, suffix = SOURCES[kind]
     whole = loaded(tmp_path, data, suffix)
 
-    @hypothesis_settings(max_examples=2000, deadline=None, database=None)
+    @hypothesis_settings(max_examples=1000, deadline=None, database=None)
     @given(st.lists(st.tuples(PLACES, st.integers(0, 7)), max_size=4), st.one_of(st.just(1.0), st.floats(0, 1)))
     def run(damage: list[tuple[float | int, int]], cut: float) -> None:
         try:

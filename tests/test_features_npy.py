@@ -180,7 +180,7 @@ def test_filter_faults(tmp_path: Path) -> None:
     (path,) = shards(tmp_path, [4])
     metadata = tmp_path / "metadata_0.parquet"
     where = Filter.parse("aesthetic>=7")
-    with pytest.raises(AestheticError, match="no metadata_0.parquet beside"):
+    with pytest.raises(AestheticError, match=r"no metadata_0\.parquet beside"):
         sum_npy([path], where=where)
     write_metadata(metadata, other=[1, 2, 3, 4])
     with pytest.raises(AestheticError, match="It has: other"):
@@ -189,7 +189,7 @@ def test_filter_faults(tmp_path: Path) -> None:
     with pytest.raises(AestheticError, match="3 rows, the features 4"):
         sum_npy([path], where=where)
     write_metadata(metadata, aesthetic=["a", "b", "c", "d"])
-    with pytest.raises(AestheticError, match="7.0 is a number"):
+    with pytest.raises(AestheticError, match=r"7\.0 is a number"):
         sum_npy([path], where=where)
     metadata.write_bytes(b"PAR1 damaged")
     with pytest.raises(AestheticError, match="whole"):

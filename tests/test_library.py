@@ -68,7 +68,7 @@ NAMES = st.one_of(
     st.text(st.characters(categories=["L", "Nd", "Mn", "Mc"]), min_size=1, max_size=120))
 
 
-@hypothesis_settings(max_examples=3000, deadline=None)
+@hypothesis_settings(max_examples=2000, deadline=None)
 @given(NAMES)
 @example("con.")
 @example("..")
