@@ -28,22 +28,30 @@ CHROMIUM_FLAGS = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip this folder's tests when the environment names no installed WebUI."""
+    named = os.environ.get("WEBUI_DIR")
+    if named and (Path(named) / "launch.py").is_file():
+        return
+    reason = f"WEBUI_DIR={named} holds no launch.py" if named else "WEBUI_DIR names no installed WebUI"
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture(scope="session")
 def webui_dir() -> Path:
-    """The installed WebUI that the environment names; without one its tests skip."""
-    named = os.environ.get("WEBUI_DIR")
-    if not named:
-        pytest.skip("WEBUI_DIR does not name an installed WebUI")
-    folder = Path(named).resolve()
-    if not (folder / "launch.py").is_file():
-        pytest.skip(f"WEBUI_DIR={folder} holds no launch.py")
-    return folder
+    """The installed WebUI that the environment names."""
+    return Path(os.environ["WEBUI_DIR"]).resolve()
 
 
 @pytest.fixture(scope="session")
-def data_dir(webui_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_dir(webui_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The WebUI's private data directory of this session."""
-    return tmp_path_factory.mktemp("webui")
+    folder = tmp_path_factory.mktemp("webui")
+    yield folder
+    # pytest keeps the folders of three sessions, and the checkpoints are most of this one.
+    shutil.rmtree(folder / "models", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

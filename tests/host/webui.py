@@ -66,6 +66,7 @@ PAYLOAD: dict[str, Any] = {
     "steps": 4,
     "seed": 1,
     "sampler_name": "Euler",
+    "scheduler": "Automatic",
     "cfg_scale": 7,
 }
 
@@ -234,6 +235,9 @@ class WebUI:
             GRADIO_ANALYTICS_ENABLED="False",
             CUDA_VISIBLE_DEVICES="",
             PYTHONUNBUFFERED="1",
+            # Threads gain nothing on these models, and on a busy machine they wait for one another.
+            OMP_NUM_THREADS="1",
+            MKL_NUM_THREADS="1",
             NO_PROXY="127.0.0.1,localhost",
             no_proxy="127.0.0.1,localhost",
         )
@@ -395,6 +399,27 @@ class WebUI:
             for data in answer["images"]
         ]
         return Generated(images, json.loads(answer["info"]))
+
+
+def generate_on_page(page: Any, prompt: str, tab: str = "txt2img", timeout: float = 60) -> str:
+    """Fill the prompt, press Generate, wait for the job's end; the text under the picture."""
+    page.fill(f"#{tab}_prompt textarea", prompt)
+    page.click(f"#{tab}_generate")
+    # The button hides behind Interrupt while a job runs; a quick job may be over before.
+    try:
+        page.wait_for_selector(f"#{tab}_interrupt", state="visible", timeout=2_000)
+    except page_timeout():
+        pass
+    page.wait_for_selector(f"#{tab}_interrupt", state="hidden", timeout=timeout * 1000)
+    page.wait_for_selector(f"#{tab}_results .progressDiv", state="detached", timeout=timeout * 1000)
+    return page.inner_text(f"#html_info_{tab}")
+
+
+def page_timeout() -> type[Exception]:
+    """playwright's exception for a wait that lasted too long."""
+    from playwright.sync_api import TimeoutError
+
+    return TimeoutError
 
 
 def default_python(installation: Path) -> Path:
