@@ -121,7 +121,7 @@ def decode(picture: Picture, name: str = "", target: int = 0) -> Image.Image:
             else:
                 file = io.BytesIO(picture) if isinstance(picture, bytes) else picture
                 file.seek(0)
-            image = stack.enter_context(contextlib.closing(Image.open(file, formats=_formats())))
+            image = Image.open(file, formats=_formats())
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             _reduce(image, target)
