@@ -108,12 +108,11 @@ def _within(prefix: str, specs: Iterator[Spec]) -> Iterator[Spec]:
 
 
 def clip_text_specs(layers: int = CLIP_LAYERS) -> Iterator[Spec]:
-    """transformers' CLIPTextModel, width 768. Its token table is stored in half
-    precision: it is nine tenths of the file."""
+    """CLIPTextModel of transformers 4, width 768; checkpoints keep these names, newer
+    versions of the class drop the prefix "text_model.". The token table is stored in
+    half precision, as it is most of the file."""
     root = "text_model."
-    yield Spec(
-        f"{root}embeddings.token_embedding.weight", (VOCABULARY, CLIP_WIDTH), 0.0, 0.02, torch.float16
-    )
+    yield Spec(f"{root}embeddings.token_embedding.weight", (VOCABULARY, CLIP_WIDTH), 0.0, 0.02, torch.float16)
     yield Spec(f"{root}embeddings.position_embedding.weight", (CONTEXT, CLIP_WIDTH), 0.0, 0.01)
     for index in range(layers):
         block = f"{root}encoder.layers.{index}."
@@ -214,9 +213,7 @@ def unet_specs(context: int, linear: bool, vector: int | None = None) -> Iterato
     index = 0
     for level, mult in reversed(list(enumerate(UNET_MULT))):
         for repeat in range(2):
-            yield from _res_block(
-                f"output_blocks.{index}.0", width + skipped.pop(), mult * base, time
-            )
+            yield from _res_block(f"output_blocks.{index}.0", width + skipped.pop(), mult * base, time)
             width = mult * base
             yield from _transformer(f"output_blocks.{index}.1", width, context, linear)
             if level and repeat == 1:
@@ -432,13 +429,9 @@ def sdxl_config(clip_folder: Path) -> dict[str, Any]:
                     "target": f"{denoiser}.denoiser.DiscreteDenoiser",
                     "params": {
                         "num_idx": 1000,
-                        "weighting_config": {
-                            "target": f"{denoiser}.denoiser_weighting.EpsWeighting"
-                        },
+                        "weighting_config": {"target": f"{denoiser}.denoiser_weighting.EpsWeighting"},
                         "scaling_config": {"target": f"{denoiser}.denoiser_scaling.EpsScaling"},
-                        "discretization_config": {
-                            "target": f"{denoiser}.discretizer.LegacyDDPMDiscretization"
-                        },
+                        "discretization_config": {"target": f"{denoiser}.discretizer.LegacyDDPMDiscretization"},
                     },
                 },
                 "network_config": {"target": f"{denoiser}.openaimodel.UNetModel", "params": unet},
@@ -502,12 +495,8 @@ def write_clip_folder(folder: Path) -> Path:
     special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(
-        json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8"
-    )
-    (folder / "merges.txt").write_text(
-        "\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8"
-    )
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
     _write_json(folder / "special_tokens_map.json", special)
     _write_json(
         folder / "tokenizer_config.json",
@@ -549,9 +538,7 @@ def write_open_clip_configs(folder: Path) -> Path:
     return folder
 
 
-def _write_checkpoint(
-    path: Path, config: dict[str, Any], specs: Iterator[Spec], seed: int
-) -> Path:
+def _write_checkpoint(path: Path, config: dict[str, Any], specs: Iterator[Spec], seed: int) -> Path:
     # The host finds a configuration beside the checkpoint; JSON is valid YAML.
     _write_json(path.with_suffix(".yaml"), config)
     return _save(path, draw_all(specs, seed))
@@ -587,9 +574,7 @@ def write_sdxl(path: Path, clip_folder: Path, seed: int) -> Path:
     def specs() -> Iterator[Spec]:
         yield from _within("conditioner.embedders.0.transformer.", clip_text_specs())
         yield from _within("conditioner.embedders.1.model.", open_clip_text_specs(space))
-        yield from _within(
-            "model.diffusion_model.", unet_specs(SDXL_CONTEXT, linear=True, vector=SDXL_VECTOR)
-        )
+        yield from _within("model.diffusion_model.", unet_specs(SDXL_CONTEXT, linear=True, vector=SDXL_VECTOR))
         yield from _within("first_stage_model.", vae_specs())
 
     return _write_checkpoint(path, sdxl_config(clip_folder), specs(), seed)
@@ -655,8 +640,6 @@ def write_all(folder: Path) -> Assets:
         sd2=write_sd2(models / "sd2.safetensors", seed=3),
         sdxl=write_sdxl(models / "sdxl.safetensors", clip_folder, seed=4),
         lora=write_lora(folder / "models" / "Lora" / "tiny-lora.safetensors", seed=5),
-        textual_inversion=write_textual_inversion(
-            folder / "embeddings" / "tiny-inversion.safetensors", seed=6
-        ),
+        textual_inversion=write_textual_inversion(folder / "embeddings" / "tiny-inversion.safetensors", seed=6),
         text_projection=write_text_projection(folder / "text_projection.safetensors", seed=7),
     )

@@ -103,9 +103,7 @@ def page(browser: Any, webui: WebUI, page_errors: list[str]) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1400, "height": 1400})
     page = context.new_page()
     page.on("pageerror", lambda error: page_errors.append(str(error)))
-    page.route(
-        lambda url: not url.startswith((webui.url, "data:", "blob:")), lambda route: route.abort()
-    )
+    page.route(lambda url: not url.startswith((webui.url, "data:", "blob:")), lambda route: route.abort())
     page.goto(webui.url)
     page.wait_for_selector("#txt2img_generate", timeout=60_000)
     # The page's own scripts run after the first render; this one is set last.

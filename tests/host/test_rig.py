@@ -31,7 +31,9 @@ def checkpoint(request: pytest.FixtureRequest, webui: WebUI) -> str:
 
 
 def test_family(webui: WebUI, checkpoint: str) -> None:
-    found = webui.run("result = {n: getattr(shared.sd_model, n) for n in ('is_sd1', 'is_sd2', 'is_sdxl', 'is_ssd')}")
+    found = webui.run(
+        "names = ('is_sd1', 'is_sd2', 'is_sdxl', 'is_ssd')\nresult = {n: getattr(shared.sd_model, n) for n in names}"
+    )
     assert [name for name, value in found.items() if value] == [FAMILIES[checkpoint]]
 
 
@@ -105,6 +107,11 @@ def test_log_and_errors(webui: WebUI) -> None:
     with pytest.raises(RequestFailed) as refused:
         webui.txt2img(alwayson_scripts={"no such script": {"args": []}})
     assert refused.value.status == 422
+
+
+def test_every_script_loads(webui: WebUI) -> None:
+    errors = [line for line in webui.log().splitlines() if line.startswith("*** Error")]
+    assert not errors, f"{errors}: only files known to git are copied; was one not added?"
 
 
 def test_reload_ui_keeps_the_model(webui: WebUI) -> None:

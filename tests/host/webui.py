@@ -8,6 +8,7 @@ caches of Hugging Face, torch and gradio. The process is kept off the network.
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -74,7 +75,7 @@ PAYLOAD: dict[str, Any] = {
 # the small open_clip architectures have to be registered; checkpoints with equal
 # configurations have to share one, as published SD1 checkpoints do, or the host
 # would never reload weights into a model it keeps; and tests look inside.
-HELPER = '''
+HELPER = """
 import hashlib
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def routes(demo, app: FastAPI):
 
 
 script_callbacks.on_app_started(routes)
-'''
+"""
 
 
 class WebUIError(RuntimeError):
@@ -178,9 +179,7 @@ def copy_tracked(repository: Path, target: Path) -> None:
 class WebUI:
     """One WebUI process on one data directory; start, drive, restart, stop."""
 
-    def __init__(
-        self, installation: Path, data_dir: Path, python: Path, flags: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, installation: Path, data_dir: Path, python: Path, flags: tuple[str, ...] = ()) -> None:
         self.installation = installation
         self.data_dir = data_dir
         self.python = python
@@ -283,9 +282,7 @@ class WebUI:
             if self._process is None or self._process.poll() is not None:
                 raise WebUIError(f"the WebUI ended; its log ends with:\n{self.log(mark)[-4000:]}")
             if time.monotonic() > deadline:
-                raise WebUIError(
-                    f"no start within {timeout} s; the log ends with:\n{self.log(mark)[-4000:]}"
-                )
+                raise WebUIError(f"no start within {timeout} s; the log ends with:\n{self.log(mark)[-4000:]}")
             time.sleep(0.1)
         # The model loads in a thread; asking for it waits for the load's lock.
         if not self.run("result = shared.sd_model is not None"):
@@ -296,10 +293,8 @@ class WebUI:
         if process is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
-            except ProcessLookupError:
-                pass
             try:
                 process.wait(timeout=10)
                 return
@@ -381,9 +376,7 @@ class WebUI:
         """One job by API on top of PAYLOAD; `checkpoint` is for this job only."""
         return self._generate("txt2img", checkpoint, payload)
 
-    def img2img(
-        self, image: Image.Image, *, checkpoint: str | None = None, **payload: Any
-    ) -> Generated:
+    def img2img(self, image: Image.Image, *, checkpoint: str | None = None, **payload: Any) -> Generated:
         payload.setdefault("denoising_strength", 0.75)
         payload["init_images"] = [encode_image(image)]
         return self._generate("img2img", checkpoint, payload)
@@ -394,10 +387,7 @@ class WebUI:
             override = {"sd_model_checkpoint": checkpoint, **body.get("override_settings", {})}
             body["override_settings"] = override
         answer = self.post(f"/sdapi/v1/{kind}", body, timeout=300)
-        images = [
-            Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
-            for data in answer["images"]
-        ]
+        images = [Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB") for data in answer["images"]]
         return Generated(images, json.loads(answer["info"]))
 
 
@@ -406,10 +396,8 @@ def generate_on_page(page: Any, prompt: str, tab: str = "txt2img", timeout: floa
     page.fill(f"#{tab}_prompt textarea", prompt)
     page.click(f"#{tab}_generate")
     # The button hides behind Interrupt while a job runs; a quick job may be over before.
-    try:
+    with contextlib.suppress(page_timeout()):
         page.wait_for_selector(f"#{tab}_interrupt", state="visible", timeout=2_000)
-    except page_timeout():
-        pass
     page.wait_for_selector(f"#{tab}_interrupt", state="hidden", timeout=timeout * 1000)
     page.wait_for_selector(f"#{tab}_results .progressDiv", state="detached", timeout=timeout * 1000)
     return page.inner_text(f"#html_info_{tab}")
