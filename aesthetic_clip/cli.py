@@ -125,9 +125,11 @@ def _create_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"CLIP spaces, from {', '.join(space.name for space in PUBLISHED)} (default: {VIT_L.name})")
     parser.add_argument("--encoder", action="append", default=[], type=Path, metavar="PATH",
                         help="folder or file of the image encoder; once for each space, in their order")
-    parser.add_argument("--device", default=None, help="where to compute, e.g. cuda or cpu (default: cuda if there is one)")
+    parser.add_argument("--device", default=None,
+                        help="where to compute, e.g. cuda or cpu (default: cuda if there is one)")
     parser.add_argument("--yes", action="store_true", help="agree to download an encoder that is not on this machine")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="pictures per step (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N",
+                        help="pictures per step (default: %(default)s)")
     parser.add_argument("--raw", action="store_true",
                         help="average raw features, as the paper's code does, instead of counting each picture alike")
     parser.add_argument("--note", default="", help="a text to keep in the file")
@@ -190,8 +192,8 @@ def _encoder(args: argparse.Namespace, space: Space, index: int) -> ImageEncoder
     path = args.encoder[index] if index < len(args.encoder) else ""
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     with _bar("B", unit_scale=True, desc=space.name) as progress:
-        return load_encoder(space, path, device=device, allow_download=lambda size, what: args.yes or _agreed(size, what),
-                            progress=progress)
+        return load_encoder(space, path, device=device, progress=progress,
+                            allow_download=lambda size, what: args.yes or _agreed(size, what))
 
 
 def _agreed(size: int, what: str) -> bool:

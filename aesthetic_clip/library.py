@@ -80,10 +80,11 @@ class Library:
         found: dict[str, Path] = {}
         for folder in self.folders:
             # A .safetensors comes before the .pt of the same name, which it may hold and more.
-            for path in sorted(folder.rglob("*"), key=lambda path: (SUFFIXES.index(path.suffix) if path.suffix in SUFFIXES else -1, path)):
+            files = [path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file()]
+            for path in sorted(files, key=lambda path: (SUFFIXES.index(path.suffix), path)):
                 relative = path.relative_to(folder)
                 # Dot folders hold the trash and other tools' files.
-                if path.suffix in SUFFIXES and path.is_file() and not any(part.startswith(".") for part in relative.parts):
+                if not any(part.startswith(".") for part in relative.parts):
                     found.setdefault(relative.with_suffix("").as_posix(), path)
         return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
@@ -204,7 +205,8 @@ class Library:
                 os.replace(file, bin_ / file.name)
         return bin_ / path.name
 
-    def export(self, name: str, target: Path | None = None, suffix: str | None = None, overwrite: bool = False) -> bytes:
+    def export(self, name: str, target: Path | None = None, suffix: str | None = None,
+               overwrite: bool = False) -> bytes:
         """An embedding as the content of a file, also written to ``target`` if given.
 
         Args:
