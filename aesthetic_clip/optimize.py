@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from .adam import AdamInBackward
 from .errors import AestheticError
 from .text_encoder import TextEncoder, Weights
 
-_BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and Adam's two moments
+_BYTES_PER_PARAMETER = 12  # fp32 weight and Adam's two moments; gradients are freed as they are used
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,12 @@ def optimize(
         ids = ids.clone().unsqueeze(0)
         weights = encoder.weights(ids).map(lambda p: p.to(torch.float32, copy=True).requires_grad_())
         target = target.to(encoder.device, torch.float32, copy=True)
-        optimizer = torch.optim.Adam(weights.tensors(), lr=lr)
+        optimizer = AdamInBackward(weights.tensors(), lr)
         similarities = []
         for step in range(steps):
             before_pass(step)
             similarity = cosine_similarity(encoder.feature(ids, weights), target.unsqueeze(0)).squeeze(0)
-            optimizer.zero_grad()
-            (-similarity).backward()
-            optimizer.step()
+            optimizer.step(-similarity)
             similarities.append(similarity.detach())
         before_pass(steps)
         with torch.no_grad():

@@ -16,7 +16,8 @@ _ROWS = (
     ("embedding",),
     ("weight", "steps"),
     ("lr", "slerp", "negative_prompt"),
-    ("text", "slerp_angle", "text_negative"),
+    ("text",),
+    ("slerp_angle", "text_negative"),
 )
 
 
@@ -68,7 +69,7 @@ def _control(knob: Knob, names: Sequence[str], elem_id: str, interactive: bool) 
     if knob.type is bool:
         return gr.Checkbox(**common)
     if knob.type is str:
-        return gr.Textbox(placeholder=knob.placeholder, **common)
+        return gr.Textbox(placeholder=knob.placeholder, lines=1, **common)
     if knob.step is None:
         return gr.Number(**common)
     return gr.Slider(minimum=knob.minimum, maximum=knob.maximum, step=knob.step, **common)

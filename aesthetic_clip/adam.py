@@ -1,0 +1,91 @@
+"""Adam whose steps happen inside the backward pass, tensor by tensor.
+
+Each gradient is used and freed as soon as it is complete, so that they never exist
+all at once, and while it is still in the cache. The numbers are those of
+``torch.optim.Adam`` with its defaults (Kingma and Ba 2015, algorithm 1).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+_BLOCK = 2**18  # elements; five such blocks of fp32 stay in a processor's last cache
+
+
+class AdamInBackward:
+    """Updates ``parameters`` whenever a ``backward`` has their gradients.
+
+    Args:
+        parameters: fp32 leaves that require a gradient.
+        lr: learning rate.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], lr: float) -> None:
+        self.parameters = list(parameters)
+        self.lr = lr
+        self._steps = 0
+        self._optimizers: dict[int, torch.optim.Adam] = {}
+        self._moments: dict[int, tuple[Tensor, Tensor]] = {}
+        self._scratch = torch.empty(0)
+        # torch 2.0 has no such hook: there the gradients wait for the end of the backward pass.
+        for index, parameter in enumerate(self.parameters):
+            if hasattr(parameter, "register_post_accumulate_grad_hook"):
+                parameter.register_post_accumulate_grad_hook(functools.partial(self._update, index))
+
+    def step(self, loss: Tensor) -> None:
+        """Backward pass of the scalar ``loss`` and one step of every parameter that it reaches."""
+        self._steps += 1
+        loss.backward()
+        for index, parameter in enumerate(self.parameters):
+            if parameter.grad is not None:
+                self._update(index, parameter)
+
+    @torch.no_grad()
+    def _update(self, index: int, parameter: Tensor) -> None:
+        if _fused_works(parameter.device):
+            if index not in self._optimizers:
+                self._optimizers[index] = torch.optim.Adam([parameter], lr=self.lr, fused=True)
+            self._optimizers[index].step()
+        else:
+            self._update_in_blocks(index, parameter)
+        parameter.grad = None
+
+    def _update_in_blocks(self, index: int, parameter: Tensor) -> None:
+        # Operation by operation over a whole tensor, each would go through main memory.
+        gradient = parameter.grad
+        assert gradient is not None
+        first = index not in self._moments
+        if first:
+            self._moments[index] = (torch.empty_like(parameter), torch.empty_like(parameter))
+        if len(self._scratch) < min(parameter.numel(), _BLOCK):
+            self._scratch = parameter.new_empty(min(parameter.numel(), _BLOCK))
+        correction = math.sqrt(1 - BETA2**self._steps)
+        rate = self.lr * correction / (1 - BETA1**self._steps)
+        flat = [t.view(-1).split(_BLOCK) for t in (parameter, gradient.contiguous(), *self._moments[index])]
+        for p, g, m, v in zip(*flat):
+            if first:
+                torch.mul(g, 1 - BETA1, out=m)
+                torch.mul(g, g, out=v).mul_(1 - BETA2)
+            else:
+                m.lerp_(g, 1 - BETA1)
+                v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
+            root = torch.sqrt(v, out=self._scratch[: len(v)])
+            p.addcdiv_(m, root.add_(EPSILON * correction), value=-rate)
+
+
+@functools.cache
+def _fused_works(device: torch.device) -> bool:
+    """Whether torch has a one-pass Adam for this device (CUDA: since 2.0, CPU: since 2.4)."""
+    probe = torch.zeros(1, device=device, requires_grad=True)
+    probe.grad = torch.zeros_like(probe)
+    try:
+        torch.optim.Adam([probe], fused=True).step()
+    except (RuntimeError, ValueError, TypeError, NotImplementedError):
+        return False
+    return True
