@@ -26,7 +26,6 @@ from .parts import WHOLE, Part, Shard, digest, embedding_of, load_part, merge_pa
 from .spaces import PUBLISHED, VIT_L, Space, space_named
 
 if TYPE_CHECKING:
-    from .create import CreateResult
     from .vision import ImageEncoder
 
 FOLDER_VARIABLE = "AESTHETIC_EMBEDDINGS_DIR"
@@ -81,8 +80,13 @@ def default_folder() -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--library", type=Path, default=None, metavar="DIR",
-                        help=f"folder of the embeddings (default: ${FOLDER_VARIABLE} or {default_folder()})")
+    common.add_argument(
+        "--library",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help=f"folder of the embeddings (default: ${FOLDER_VARIABLE} or {default_folder()})",
+    )
     common.add_argument("--debug", action="store_true", help="show where in the program a fault arose")
     parser = argparse.ArgumentParser("python -m aesthetic_clip", description="Aesthetic embeddings of CLIP.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -107,6 +111,7 @@ def _bar(unit: str, **options: object) -> Iterator[Callable[..., None]]:
         yield lambda *_: None
         return
     with tqdm(unit=unit, disable=None, **options) as bar:
+
         def progress(done: int, total: int, *_: float) -> None:
             bar.total = total
             bar.update(done - bar.n)
@@ -121,25 +126,57 @@ def _create_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="folders of pictures")
     parser.add_argument("--recursive", action="store_true", help="take the pictures in subfolders too")
-    parser.add_argument("--space", nargs="+", default=None, metavar="SPACE",
-                        help=f"CLIP spaces, from {', '.join(space.name for space in PUBLISHED)} (default: {VIT_L.name})")
-    parser.add_argument("--encoder", action="append", default=[], type=Path, metavar="PATH",
-                        help="folder or file of the image encoder; once for each space, in their order")
-    parser.add_argument("--device", default=None,
-                        help="where to compute, e.g. cuda or cpu (default: cuda if there is one)")
+    parser.add_argument(
+        "--space",
+        nargs="+",
+        default=None,
+        metavar="SPACE",
+        help=f"CLIP spaces, from {', '.join(space.name for space in PUBLISHED)} (default: {VIT_L.name})",
+    )
+    parser.add_argument(
+        "--encoder",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PATH",
+        help="folder or file of the image encoder; once for each space, in their order",
+    )
+    parser.add_argument(
+        "--device", default=None, help="where to compute, e.g. cuda or cpu (default: cuda if there is one)"
+    )
     parser.add_argument("--yes", action="store_true", help="agree to download an encoder that is not on this machine")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N",
-                        help="pictures per step (default: %(default)s)")
-    parser.add_argument("--raw", action="store_true",
-                        help="average raw features, as the paper's code does, instead of counting each picture alike")
+    parser.add_argument(
+        "--batch-size", type=int, default=16, metavar="N", help="pictures per step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="average raw features, as the paper's code does, instead of counting each picture alike",
+    )
     parser.add_argument("--note", default="", help="a text to keep in the file")
     parser.add_argument("--overwrite", action="store_true", help="replace one of that name; the old goes to the trash")
-    parser.add_argument("--shard", type=_shard, default=WHOLE, metavar="i/n",
-                        help="do the i-th of n shares (from 1) and save a part for merge instead of an embedding")
-    parser.add_argument("--from-npy", nargs="+", default=None, type=Path, metavar="FILE",
-                        help="sum the features in these img_emb_*.npy files of clip-retrieval instead of pictures")
-    parser.add_argument("--filter", type=_filter, default=None, metavar="EXPR",
-                        help="with --from-npy: take rows whose metadata passes, e.g. 'aesthetic>=7'")
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        default=WHOLE,
+        metavar="i/n",
+        help="do the i-th of n shares (from 1) and save a part for merge instead of an embedding",
+    )
+    parser.add_argument(
+        "--from-npy",
+        nargs="+",
+        default=None,
+        type=Path,
+        metavar="FILE",
+        help="sum the features in these img_emb_*.npy files of clip-retrieval instead of pictures",
+    )
+    parser.add_argument(
+        "--filter",
+        type=_filter,
+        default=None,
+        metavar="EXPR",
+        help="with --from-npy: take rows whose metadata passes, e.g. 'aesthetic>=7'",
+    )
 
 
 def _create(args: argparse.Namespace) -> None:
@@ -147,27 +184,36 @@ def _create(args: argparse.Namespace) -> None:
     name = lib.refuse_taken(args.name, args.overwrite)
     if args.from_npy:
         if args.folders or args.space or args.encoder:
-            raise AestheticError("Features can't be combined with folders, spaces or encoders.",
-                                 "The files hold features of one CLIP space already.", "Leave the others out.")
+            raise AestheticError(
+                "Features can't be combined with folders, spaces or encoders.",
+                "The files hold features of one CLIP space already.",
+                "Leave the others out.",
+            )
         with _bar("row", unit_scale=True) as progress:
             part = sum_npy(args.from_npy, raw=args.raw, where=args.filter, shard=args.shard, progress=progress)
         _keep_part(args, lib, name, part)
         return
     if args.filter:
-        raise AestheticError("Pictures can't be filtered.", "The filter reads the metadata of .npy files.",
-                             "Give it with --from-npy, or leave it out.")
+        raise AestheticError(
+            "Pictures can't be filtered.",
+            "The filter reads the metadata of .npy files.",
+            "Give it with --from-npy, or leave it out.",
+        )
     _create_from_pictures(args, lib, name)
 
 
 def _create_from_pictures(args: argparse.Namespace, lib: Library, name: str) -> None:
     # Here, so that the other commands start without image and encoder libraries.
-    from .create import create, to_embedding
+    from .create import create, keep
     from .images import find_images
 
     spaces = [_space(text) for text in args.space or [VIT_L.name]]
     if len(args.encoder) > len(spaces):
-        raise AestheticError(f"There are {len(args.encoder)} encoders for {len(spaces)} CLIP spaces.", "",
-                             "Name at most one for each --space, in their order.")
+        raise AestheticError(
+            f"There are {len(args.encoder)} encoders for {len(spaces)} CLIP spaces.",
+            "",
+            "Name at most one for each --space, in their order.",
+        )
     pictures = find_images(args.folders, args.recursive)
     share = args.shard.of_list(pictures)
     with contextlib.ExitStack() as stack:
@@ -182,8 +228,11 @@ def _create_from_pictures(args: argparse.Namespace, lib: Library, name: str) -> 
         sources = digest([picture.name for picture in pictures])
         _keep_part(args, lib, name, Part(result.sums, sources, args.shard, reasons, result.model_ids))
         return
-    _keep(lib, to_embedding(result, name, args.note), args.overwrite)
-    _keep_preview(lib, name, result)
+    embedding, preview = keep(result, lib, name, args.note, args.overwrite)
+    print(embedding.path)
+    if preview:
+        print(preview)
+    _describe(embedding, lib)
 
 
 def _encoder(args: argparse.Namespace, space: Space, index: int) -> ImageEncoder:
@@ -192,8 +241,13 @@ def _encoder(args: argparse.Namespace, space: Space, index: int) -> ImageEncoder
     path = args.encoder[index] if index < len(args.encoder) else ""
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     with _bar("B", unit_scale=True, desc=space.name) as progress:
-        return load_encoder(space, path, device=device, progress=progress,
-                            allow_download=lambda size, what: args.yes or _agreed(size, what))
+        return load_encoder(
+            space,
+            path,
+            device=device,
+            progress=progress,
+            allow_download=lambda size, what: args.yes or _agreed(size, what),
+        )
 
 
 def _agreed(size: int, what: str) -> bool:
@@ -201,15 +255,6 @@ def _agreed(size: int, what: str) -> bool:
         print(f"{what} ({size / 1e9:.1f} GB) would have to be downloaded; agree with --yes.", file=sys.stderr)
         return False
     return input(f"Download {what}? [y/N] ").strip().lower() in ("y", "yes")
-
-
-def _keep_preview(lib: Library, name: str, result: CreateResult) -> None:
-    from .create import contact_sheet
-
-    if result.nearest:
-        buffer = io.BytesIO()
-        contact_sheet([near.image for near in result.nearest]).save(buffer, "PNG")
-        print(lib.save_preview(name, buffer.getvalue()))
 
 
 def _keep_part(args: argparse.Namespace, lib: Library, name: str, part: Part) -> None:
@@ -234,8 +279,13 @@ def _keep(lib: Library, embedding: Embedding, overwrite: bool) -> None:
 
 def _merge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("parts", nargs="*", type=Path, metavar="PART",
-                        help=f"what create --shard wrote (default: those of NAME in {_PARTS} of the library)")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        type=Path,
+        metavar="PART",
+        help=f"what create --shard wrote (default: those of NAME in {_PARTS} of the library)",
+    )
     parser.add_argument("--incomplete", action="store_true", help="do without shards that are missing")
     parser.add_argument("--note", default="", help="a text to keep in the file")
     parser.add_argument("--overwrite", action="store_true", help="replace one of that name; the old goes to the trash")
@@ -265,8 +315,15 @@ def _list(args: argparse.Namespace) -> None:
             rows.append((name, "unusable", "", "", error.why))
             continue
         about = embedding.metadata
-        rows.append((name, ", ".join(space.name for space in embedding.vectors), about.get("image_count", ""),
-                     about.get("created", "")[:10], about.get("note", "")))
+        rows.append(
+            (
+                name,
+                ", ".join(space.name for space in embedding.vectors),
+                about.get("image_count", ""),
+                about.get("created", "")[:10],
+                about.get("note", ""),
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
@@ -308,8 +365,9 @@ def _readable(lib: Library) -> list[Embedding]:
 
 def _mix_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("ingredients", nargs="+", metavar="A:0.7",
-                        help="an embedding and its weight (default 1, negative to subtract)")
+    parser.add_argument(
+        "ingredients", nargs="+", metavar="A:0.7", help="an embedding and its weight (default 1, negative to subtract)"
+    )
     parser.add_argument("--note", default="", help="a text to keep in the file")
     parser.add_argument("--overwrite", action="store_true", help="replace one of that name; the old goes to the trash")
 
@@ -330,8 +388,11 @@ def _ingredient(text: str) -> tuple[str, float]:
     try:
         return name, float(weight)
     except ValueError:
-        raise AestheticError(f"{text!r} can't be mixed.", f"{weight!r} is not a number.",
-                             "Write a name, a colon and a weight, such as 'fantasy:0.7'.") from None
+        raise AestheticError(
+            f"{text!r} can't be mixed.",
+            f"{weight!r} is not a number.",
+            "Write a name, a colon and a weight, such as 'fantasy:0.7'.",
+        ) from None
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -346,8 +407,9 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _download_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME",
-                        help=f"from {', '.join(entry.name for entry in CATALOGUE)} (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"from {', '.join(entry.name for entry in CATALOGUE)} (default: all)"
+    )
 
 
 def _download(args: argparse.Namespace) -> None:
@@ -368,8 +430,11 @@ def _download(args: argparse.Namespace) -> None:
 def _space(text: str) -> Space:
     space = space_named(text)
     if space is None:
-        raise AestheticError(f"There is no CLIP space {text!r}.",
-                             f"There are: {', '.join(space.name for space in PUBLISHED)}.", "Choose among them.")
+        raise AestheticError(
+            f"There is no CLIP space {text!r}.",
+            f"There are: {', '.join(space.name for space in PUBLISHED)}.",
+            "Choose among them.",
+        )
     return space
 
 

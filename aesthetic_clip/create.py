@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 import math
@@ -13,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -27,6 +28,7 @@ from .embeddings import Embedding
 from .errors import AestheticError, Interrupted
 from .geometry import unit
 from .images import UnreadableImage, decode, whole_files_only
+from .library import Library
 from .preprocess import crop, normalise
 from .spaces import Space
 from .vision import ImageEncoder
@@ -123,12 +125,21 @@ class _Tally:
             place = len(self.sample) if len(self.sample) < SAMPLE else self._random.randrange(self._seen)
             if place < SAMPLE:
                 entry = source, {space: batch[i].clone() for space, batch in features.items()}
-                self.sample[place:place + 1] = [entry]
+                self.sample[place : place + 1] = [entry]
 
 
-def create(sources: Sequence[Source], encoders: Sequence[ImageEncoder], *, batch_size: int = 16, raw: bool = False,
-           progress: Progress | None = None, stopped: Callable[[], bool] = lambda: False, keep_partial: bool = False,
-           nearest: int = 9, workers: int = 0) -> CreateResult:
+def create(
+    sources: Sequence[Source],
+    encoders: Sequence[ImageEncoder],
+    *,
+    batch_size: int = 16,
+    raw: bool = False,
+    progress: Progress | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+    keep_partial: bool = False,
+    nearest: int = 9,
+    workers: int = 0,
+) -> CreateResult:
     """The mean of the pictures' features in each encoder's space (Gallego 2022, section 2).
 
     A picture that can't be used is skipped and listed. Pictures are decoded in
@@ -154,8 +165,11 @@ def create(sources: Sequence[Source], encoders: Sequence[ImageEncoder], *, batch
         raise AestheticError(f"The batch size is {batch_size}.", "It has to be 1 or more.", "Try 16.")
     spaces = [encoder.space for encoder in encoders]
     if not spaces or len(set(spaces)) < len(spaces):
-        raise AestheticError("There is no embedding to make.", "It takes one image encoder for each CLIP space.",
-                             "Choose at least one space, each once.")
+        raise AestheticError(
+            "There is no embedding to make.",
+            "It takes one image encoder for each CLIP space.",
+            "Choose at least one space, each once.",
+        )
     tally = _Tally(spaces, raw)
     skipped: list[Skipped] = []
     start, done = time.monotonic(), 0
@@ -173,11 +187,19 @@ def create(sources: Sequence[Source], encoders: Sequence[ImageEncoder], *, batch
     if not complete and not (keep_partial and used):
         raise Interrupted
     if not used:
-        raise AestheticError("No embedding was made.", _why_none(skipped, len(sources)),
-                             "Choose a folder with pictures, such as JPEG, PNG or WebP.")
+        raise AestheticError(
+            "No embedding was made.",
+            _why_none(skipped, len(sources)),
+            "Choose a folder with pictures, such as JPEG, PNG or WebP.",
+        )
     return CreateResult(
-        tally.sums, {encoder.space: encoder.model_id for encoder in encoders}, skipped,
-        *_statistics(tally, spaces, nearest), source_hash(sources), complete)
+        tally.sums,
+        {encoder.space: encoder.model_id for encoder in encoders},
+        skipped,
+        *_statistics(tally, spaces, nearest),
+        source_hash(sources),
+        complete,
+    )
 
 
 def _until(stream: Iterator[_Decoded], stopped: Callable[[], bool]) -> Iterator[_Decoded]:
@@ -209,7 +231,9 @@ def _prepare(source: Source, sizes: Sequence[int]) -> _Decoded:
 
 
 @contextmanager
-def _decoded(sources: Sequence[Source], sizes: Sequence[int], batch_size: int, workers: int) -> Iterator[Iterator[_Decoded]]:
+def _decoded(
+    sources: Sequence[Source], sizes: Sequence[int], batch_size: int, workers: int
+) -> Iterator[Iterator[_Decoded]]:
     """The pictures in their order, decoded ahead in threads by at most two batches."""
     # Pillow decodes and resizes without Python's lock.
     workers = workers or min(os.cpu_count() or 1, 16)
@@ -243,14 +267,22 @@ def _encode(batch: Sequence[_Decoded], encoders: Sequence[ImageEncoder], tally: 
             crops = torch.stack([item.crops[encoder.size] for item in good]).to(encoder.device)
             features[encoder.space] = encoder.encode(normalise(crops, encoder.mean, encoder.std)).cpu()
     except torch.cuda.OutOfMemoryError as error:
-        raise AestheticError("The graphics card's memory is full.", f"{len(good)} pictures at once were too many.",
-                             "Lower the batch size, or unload the checkpoint first.") from error
+        raise AestheticError(
+            "The graphics card's memory is full.",
+            f"{len(good)} pictures at once were too many.",
+            "Lower the batch size, or unload the checkpoint first.",
+        ) from error
     # Half precision overflows on some pictures with some weights; one NaN would spoil the whole mean.
     finite = torch.stack([batch.isfinite().all(-1) for batch in features.values()]).all(0)
-    skipped += [Skipped(_name(item.source), "the image encoder gave no finite numbers for it")
-                for item, fine in zip(good, finite.tolist()) if not fine]
-    tally.add([item.source for item, fine in zip(good, finite.tolist()) if fine],
-              {space: batch[finite] for space, batch in features.items()})
+    skipped += [
+        Skipped(_name(item.source), "the image encoder gave no finite numbers for it")
+        for item, fine in zip(good, finite.tolist())
+        if not fine
+    ]
+    tally.add(
+        [item.source for item, fine in zip(good, finite.tolist()) if fine],
+        {space: batch[finite] for space, batch in features.items()},
+    )
 
 
 def _why_none(skipped: Sequence[Skipped], total: int) -> str:
@@ -262,8 +294,9 @@ def _why_none(skipped: Sequence[Skipped], total: int) -> str:
     return f"None of {total} files could be used: {reasons}."
 
 
-def _statistics(tally: _Tally, spaces: Sequence[Space],
-                nearest: int) -> tuple[dict[Space, float], dict[Space, Histogram], list[Near]]:
+def _statistics(
+    tally: _Tally, spaces: Sequence[Space], nearest: int
+) -> tuple[dict[Space, float], dict[Space, Histogram], list[Near]]:
     means, cosines = {}, {}
     for space in spaces:
         mean, directions = tally.sums[space].vector, tally.directions[space]
@@ -340,3 +373,23 @@ def to_embedding(result: CreateResult, name: str, note: str = "") -> Embedding:
     if note.strip():
         metadata["note"] = note.strip()
     return Embedding(name, {space: total.vector for space, total in result.sums.items()}, metadata)
+
+
+def keep(
+    result: CreateResult, library: Library, name: str, note: str = "", overwrite: bool = False
+) -> tuple[Embedding, Path | None]:
+    """Save the result in the library, and its contact sheet as the preview beside it.
+
+    Returns:
+        The embedding as saved, and the preview's path.
+
+    Raises:
+        AestheticError: the name is not allowed or taken, the folder can't be written, the pictures cancel out.
+    """
+    embedding = to_embedding(result, name, note)
+    embedding = replace(embedding, path=library.save_new(embedding, name, overwrite))
+    if not result.nearest:
+        return embedding, None
+    buffer = io.BytesIO()
+    contact_sheet([near.image for near in result.nearest]).save(buffer, "PNG")
+    return embedding, library.save_preview(name, buffer.getvalue())

@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity
 
 from .adam import AdamInBackward
 from .errors import AestheticError
-from .text_encoder import TextEncoder, Weights
+from .text_encoder import TextEncoder, Weights, plain_fp32
 
 _BYTES_PER_PARAMETER = 12  # fp32 weight and Adam's two moments; gradients are freed as they are used
 
@@ -81,13 +81,6 @@ def optimize(
             "Lower the learning rate, or check the checkpoint.",
         )
     return Optimized(weights, tuple(numbers))
-
-
-@contextlib.contextmanager
-def plain_fp32(device: torch.device) -> Iterator[None]:
-    """Gradients on, inference mode and autocast off."""
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        yield
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 from .embeddings import Embedding
 from .errors import AestheticError
 from .geometry import blend, mean_direction, rotate
-from .optimize import optimize, plain_fp32
+from .optimize import optimize
 from .settings import Settings
 from .spaces import Space
 from .tags import Tag
@@ -158,7 +158,5 @@ def rotated(encoder: TextEncoder, target: Tensor, settings: Settings, text_ids: 
     """
     if text_ids is None or settings.slerp_angle == 0:
         return target
-    with plain_fp32(encoder.device), torch.no_grad():
-        ids = text_ids.clone().unsqueeze(0)
-        feature = encoder.feature(ids, encoder.weights(ids).map(lambda p: p.to(torch.float32, copy=True)))[0]
+    feature = encoder.text_feature(text_ids)
     return rotate(target, feature.to(target.device), settings.slerp_angle, settings.text_negative)

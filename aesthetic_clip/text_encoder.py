@@ -120,6 +120,12 @@ class TextEncoder(ABC):
             pooled = self.call(self.hidden_state, weights, ids)[:, -1]
         return pooled @ self.projection.to(pooled)
 
+    def text_feature(self, ids: Tensor) -> Tensor:
+        """Projected text feature, (dim,), fp32, of one sequence (T,) that ends with end-of-text, by the own weights."""
+        with plain_fp32(self.device), torch.no_grad():
+            ids = ids.clone().unsqueeze(0)
+            return self.feature(ids, self.weights(ids).map(lambda p: p.to(torch.float32, copy=True)))[0]
+
     def call(self, function: Callable[..., Any], weights: Weights, *args: Any) -> Any:
         """``function(*args)`` as if the module had ``weights``; the module has its own again after it, whatever happens."""
         with self._token_rows(weights):
@@ -141,6 +147,13 @@ class TextEncoder(ABC):
             yield
         finally:
             handle.remove()
+
+
+@contextlib.contextmanager
+def plain_fp32(device: torch.device) -> Iterator[None]:
+    """Gradients on, inference mode and autocast off."""
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 def _innermost(embedding: nn.Module) -> nn.Embedding:

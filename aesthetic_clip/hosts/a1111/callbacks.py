@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modules import script_callbacks
 
-from . import extra_networks, hook, options, xyz
+from . import api, extra_networks, hook, options, tab, xyz
 from .script import rival
 
 
@@ -16,5 +16,9 @@ def register() -> None:
         hook.install()
         script_callbacks.on_before_ui(extra_networks.register)
         script_callbacks.on_before_ui(xyz.register)
+        send = tab.SendButtons()
+        script_callbacks.on_after_component(send.after_component)
+        script_callbacks.on_ui_tabs(lambda: tab.build(send))
+        script_callbacks.on_app_started(api.register)
     script_callbacks.on_ui_settings(options.register)
     script_callbacks.on_script_unloaded(hook.uninstall)

@@ -13,6 +13,7 @@ import torch
 from modules import devices
 
 from ...errors import AestheticError
+from ...spaces import Space, space_of
 from ...text_encoder import OpenClipTextEncoder, TextEncoder, TransformersTextEncoder
 from ...text_projection import find_text_projection
 from .options import projection_sources
@@ -40,13 +41,22 @@ def host_encoders(model: Any) -> list[HostEncoder]:
     Raises:
         AestheticError: no CLIP there, or its text projection is missing.
     """
+    return [HostEncoder(wrapper, _text_encoder(wrapper, model)) for wrapper in _wrappers(model)]
+
+
+def model_spaces(model: Any) -> list[Space]:
+    """The CLIP spaces of a model, without asking for its text projection.
+
+    Raises:
+        AestheticError: no CLIP there.
+    """
+    return [space_of(_dim(wrapper)) for wrapper in _wrappers(model)]
+
+
+def _wrappers(model: Any) -> list[Any]:
     conditioner = getattr(model, "conditioner", None)
     wrappers = list(conditioner.embedders) if conditioner is not None else [getattr(model, "cond_stage_model", None)]
-    found = [
-        HostEncoder(wrapper, encoder)
-        for wrapper in wrappers
-        if hasattr(wrapper, "encode_with_transformers") and (encoder := _text_encoder(wrapper, model)) is not None
-    ]
+    found = [w for w in wrappers if hasattr(w, "encode_with_transformers") and (_transformers(w) or _open_clip(w))]
     if not found:
         raise AestheticError(
             "This checkpoint can't be personalised.",
@@ -56,19 +66,34 @@ def host_encoders(model: Any) -> list[HostEncoder]:
     return found
 
 
-def _text_encoder(wrapper: Any, model: Any) -> TextEncoder | None:
-    wrapped = getattr(wrapper, "wrapped", None)
-    transformer: Any = getattr(wrapped, "transformer", None)
-    if hasattr(getattr(transformer, "text_model", transformer), "embeddings"):
+def _transformers(wrapper: Any) -> Any:
+    """The transformers model in a wrapper, if it is one."""
+    model = getattr(wrapper.wrapped, "transformer", None)
+    return model if hasattr(getattr(model, "text_model", model), "embeddings") else None
+
+
+def _open_clip(wrapper: Any) -> Any:
+    """The open_clip model in a wrapper, if it is one."""
+    model = getattr(wrapper.wrapped, "model", None)
+    return model if hasattr(model, "token_embedding") and hasattr(model, "attn_mask") else None
+
+
+def _dim(wrapper: Any) -> int:
+    if transformer := _transformers(wrapper):
+        return int(transformer.config.hidden_size)  # CLIP ViT-L/14's projection is square
+    projection = getattr(_open_clip(wrapper), "text_projection", None)
+    return int(_open_clip(wrapper).positional_embedding.shape[-1] if projection is None else projection.shape[-1])
+
+
+def _text_encoder(wrapper: Any, model: Any) -> TextEncoder:
+    if transformer := _transformers(wrapper):
         width = transformer.config.hidden_size
         return TransformersTextEncoder(transformer, find_text_projection(width, projection_sources()), own_forwards)
-    clip: Any = getattr(wrapped, "model", None)
-    if hasattr(clip, "token_embedding") and hasattr(clip, "attn_mask"):
-        if _has_own_projection(clip, model):
-            return OpenClipTextEncoder(clip, clip.text_projection, own_forwards)
-        width = clip.positional_embedding.shape[-1]
-        return OpenClipTextEncoder(clip, find_text_projection(width, projection_sources()), own_forwards)
-    return None
+    clip = _open_clip(wrapper)
+    if _has_own_projection(clip, model):
+        return OpenClipTextEncoder(clip, clip.text_projection, own_forwards)
+    width = clip.positional_embedding.shape[-1]
+    return OpenClipTextEncoder(clip, find_text_projection(width, projection_sources()), own_forwards)
 
 
 def _has_own_projection(clip: Any, model: Any) -> bool:

@@ -8,6 +8,7 @@ import gradio as gr
 from modules import paths, shared
 
 from ...library import Library, library
+from ...spaces import PUBLISHED, Space
 from ...text_projection import ProjectionSources
 
 EXTENSION = Path(__file__).resolve().parents[3]
@@ -15,29 +16,25 @@ _SECTION = ("aesthetic_gradients", "Aesthetic Gradients")
 _FOLDER = "aesthetic_embeddings_dir"
 _PROJECTION = "aesthetic_text_projection"
 _SIMILARITY = "aesthetic_similarity_infotext"
+_ENCODERS = {space: f"aesthetic_image_encoder_{space.dim}" for space in PUBLISHED}
 
 
 def register() -> None:
     """Add the settings page (callback ``on_ui_settings``)."""
-    for key, default, label, info in (
-        (
-            _FOLDER,
-            "",
-            "Another folder with aesthetic embeddings",
-            "searched after the extension's own, with subfolders",
-        ),
-        (
-            _PROJECTION,
-            "",
-            "Text projection",
-            "a model.safetensors of openai/clip-vit-large-patch14, or its folder; "
-            "empty: the Hugging Face cache, ViT-L-14.pt, or a 2.4 MB download when first needed",
-        ),
-        (_SIMILARITY, False, "Write the similarity before and after into the picture's parameters", ""),
-    ):
-        component = gr.Checkbox if isinstance(default, bool) else gr.Textbox
-        option = shared.OptionInfo(default, label, component, section=_SECTION)
-        shared.opts.add_option(key, option.info(info) if info else option)
+    _add(_FOLDER, "", "Another folder with aesthetic embeddings", "searched after the extension's own, with subfolders")
+    _add(_PROJECTION, "", "Text projection",
+         "a model.safetensors of openai/clip-vit-large-patch14, or its folder; "
+         "empty: the Hugging Face cache, ViT-L-14.pt, or a 2.4 MB download when first needed")  # fmt: skip
+    _add(_SIMILARITY, False, "Write the similarity before and after into the picture's parameters")
+    for space, key in _ENCODERS.items():
+        _add(key, "", f"Image encoder for {space.name}",
+             f"file or folder of {space.hub_id}, to create embeddings; empty: looked for in the caches")  # fmt: skip
+
+
+def _add(key: str, default: object, label: str, info: str = "") -> None:
+    component = gr.Checkbox if isinstance(default, bool) else gr.Textbox
+    option = shared.OptionInfo(default, label, component, section=_SECTION)
+    shared.opts.add_option(key, option.info(info) if info else option)
 
 
 def embeddings() -> Library:
@@ -56,13 +53,28 @@ def embeddings() -> Library:
 def projection_sources() -> ProjectionSources:
     """Where CLIP ViT-L/14's text projection may be."""
     chosen = _text(_PROJECTION)
-    clip_folder = getattr(shared.cmd_opts, "clip_models_path", None)
     return ProjectionSources(
         path=Path(chosen).expanduser() if chosen else None,
-        clip_folders=[*([Path(clip_folder)] if clip_folder else []), Path.home() / ".cache" / "clip"],
-        cache_folder=Path(paths.models_path) / "aesthetic_clip",
+        clip_folders=clip_folders(),
+        cache_folder=models_folder(),
         report=lambda line: print(f"Aesthetic Gradients: {line}"),
     )
+
+
+def clip_folders() -> list[Path]:
+    """Where the WebUI and OpenAI's CLIP keep ``ViT-L-14.pt``."""
+    own = getattr(shared.cmd_opts, "clip_models_path", None)
+    return [*([Path(own)] if own else []), Path.home() / ".cache" / "clip"]
+
+
+def models_folder() -> Path:
+    """Where models that this extension fetches are kept."""
+    return Path(paths.models_path) / "aesthetic_clip"
+
+
+def encoder_path(space: Space) -> str:
+    """The user's own image encoder of a space; empty if there is none."""
+    return _text(_ENCODERS[space]) if space in _ENCODERS else ""
 
 
 def similarity_in_infotext() -> bool:

@@ -1,0 +1,147 @@
+"""REST routes for the library, under the WebUI's API and its rules."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from modules import call_queue, shared
+from pydantic import BaseModel
+
+from ...create import create, keep
+from ...embeddings import Embedding
+from ...errors import AestheticError, Interrupted
+from ...spaces import space_named
+from . import options
+from .encoders import model_spaces
+from .tab import encoder as image_encoder
+
+PREFIX = "/aesthetic-gradients/v1"
+MAX_IMAGES = 1000
+MAX_BYTES = 256 * 2**20
+
+
+class CreateRequest(BaseModel):
+    """Body of ``POST /embeddings``."""
+
+    name: str
+    images: list[str]
+    """base64 of picture files, with or without a data URL's head"""
+    spaces: list[str] = []
+    """CLIP spaces, e.g. ViT-L/14; empty: those of the loaded checkpoint"""
+    batch_size: int = 16
+    overwrite: bool = False
+    raw: bool = False
+    note: str = ""
+
+
+def register(_demo: Any, app: FastAPI) -> None:
+    """Add the routes if the WebUI's API is on (callback ``on_app_started``)."""
+    if shared.cmd_opts.api or shared.cmd_opts.nowebui:
+        app.include_router(_router())
+
+
+def _router() -> APIRouter:
+    router = APIRouter(prefix=PREFIX, tags=["Aesthetic Gradients"], dependencies=_authentication())
+
+    @router.get("/embeddings")
+    def list_embeddings() -> list[dict[str, Any]]:
+        library, found = options.embeddings(), []
+        for name in library.names():
+            try:
+                found.append(_described(library.load(name)))
+            except AestheticError as error:
+                found.append({"name": name, "error": str(error)})
+        return found
+
+    @router.get("/embeddings/{name:path}")
+    def inspect_embedding(name: str) -> dict[str, Any]:
+        with _answered():
+            return _described(options.embeddings().load(name))
+
+    @router.post("/embeddings")
+    def create_embedding(request: CreateRequest) -> dict[str, Any]:
+        with _answered():
+            library = options.embeddings()
+            name = library.refuse_taken(request.name, request.overwrite)
+            pictures = _pictures(request.images)
+            with call_queue.queue_lock, contextlib.ExitStack() as stack:
+                shared.state.begin(job="aesthetic embedding")
+                stack.callback(shared.state.end)
+                spaces = [space for text in request.spaces if (space := space_named(text))] or model_spaces(
+                    shared.sd_model
+                )
+                encoders = [stack.enter_context(image_encoder(space, False)) for space in spaces]
+                result = create(pictures, encoders, batch_size=request.batch_size, raw=request.raw,
+                                stopped=lambda: bool(shared.state.interrupted))  # fmt: skip
+            embedding, _ = keep(result, library, name, request.note, request.overwrite)
+            skipped = [{"name": name, "reason": reason} for name, reason in result.skipped]
+            return {**_described(embedding), "used": result.used, "skipped": skipped}
+
+    @router.delete("/embeddings/{name:path}")
+    def delete_embedding(name: str) -> dict[str, Any]:
+        """Moves it to the trash folder."""
+        with _answered():
+            options.embeddings().trash(name)
+            return {"name": name, "trashed": True}
+
+    return router
+
+
+def _authentication() -> list[Any]:
+    """The same names and passwords as ``--api-auth``, which covers the WebUI's own routes only."""
+    pairs = [pair.partition(":") for pair in (shared.cmd_opts.api_auth or "").split(",") if pair]
+    known = {user: password for user, _, password in pairs}
+    if not known:
+        return []
+
+    def check(given: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 - FastAPI's way
+        expected = known.get(given.username)
+        if expected is None or not secrets.compare_digest(given.password.encode(), expected.encode()):
+            raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
+
+    return [Depends(check)]
+
+
+@contextlib.contextmanager
+def _answered() -> Iterator[None]:
+    try:
+        yield
+    except AestheticError as error:
+        raise HTTPException(422, str(error)) from error
+    except Interrupted:
+        raise HTTPException(409, "Interrupted: nothing was saved.") from None
+
+
+def _pictures(images: list[str]) -> list[tuple[str, bytes]]:
+    if not images or len(images) > MAX_IMAGES:
+        raise AestheticError(f"There are {len(images)} images.", f"One request takes 1 to {MAX_IMAGES}.",
+                             "Use the tab or the command line for more.")  # fmt: skip
+    # Four characters of base64 are three bytes.
+    if sum(map(len, images)) * 3 // 4 > MAX_BYTES:
+        raise AestheticError("The images are too large.", f"One request takes {MAX_BYTES >> 20} MB.",
+                             "Send them smaller: CLIP looks at 224 x 224 pixels.")  # fmt: skip
+    pictures = []
+    for number, text in enumerate(images, 1):
+        try:
+            pictures.append((f"image {number}", base64.b64decode(text.rpartition(",")[2], validate=True)))
+        except binascii.Error as error:
+            raise AestheticError(
+                f"Image {number} is not base64.", f"{error}.", "Send picture files as base64."
+            ) from error
+    return pictures
+
+
+def _described(embedding: Embedding) -> dict[str, Any]:
+    return {
+        "name": embedding.name,
+        "spaces": [space.name for space in embedding.vectors],
+        "digest": embedding.digest,
+        "metadata": dict(embedding.metadata),
+    }

@@ -1,0 +1,130 @@
+"""The tab "Create aesthetic embedding" in the WebUI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import torch
+from modules import call_queue, devices, scripts, shared, ui_components
+from PIL import Image
+from torch import Tensor
+
+from ... import tab
+from ...errors import AestheticError
+from ...settings import KNOBS
+from ...spaces import Space
+from ...vision import ImageEncoder, load_encoder
+from . import options
+from .encoders import host_encoders, model_spaces, text_ids
+
+try:
+    from modules.infotext_utils import image_from_url_text
+except ImportError:  # until 1.7
+    from modules.generation_parameters_copypaste import image_from_url_text
+
+SEND_BESIDE = {f"{name}_send_to_extras": name for name in ("txt2img", "img2img")}
+_GALLERIES = {f"{name}_gallery": name for name in ("txt2img", "img2img")}
+
+
+class SendButtons:
+    """Buttons beside the galleries of txt2img and img2img that send their pictures to the tab."""
+
+    def __init__(self) -> None:
+        self.galleries: dict[str, Any] = {}
+        self.buttons: dict[str, Any] = {}
+
+    def after_component(self, component: Any, elem_id: str | None = None, **_: Any) -> None:
+        """Callback ``on_after_component``."""
+        if elem_id in _GALLERIES:
+            self.galleries[_GALLERIES[elem_id]] = component
+        if elem_id in SEND_BESIDE:
+            name = SEND_BESIDE[elem_id]
+            self.buttons[name] = ui_components.ToolButton(
+                "❤️", elem_id=f"{name}_send_to_aesthetic",
+                tooltip="Send the pictures to Create aesthetic embedding.")  # fmt: skip
+
+    def connect(self, sent: Any) -> None:
+        """Make the buttons fill the tab's gallery ``sent`` and show the tab."""
+        for name, button in self.buttons.items():
+            if name in self.galleries:
+                button.click(fn=_sent, inputs=[self.galleries[name]], outputs=[sent]).then(
+                    fn=None, inputs=[], outputs=[], _js="aestheticShowTab")  # fmt: skip
+
+
+def _sent(items: Any) -> list[Image.Image]:
+    return [_picture(item) for item in items or []]
+
+
+def _picture(item: Any) -> Image.Image:
+    picture = image_from_url_text(item)
+    if picture is None:
+        raise gr.Error("A picture of the gallery can't be read. Send it again.")
+    return picture
+
+
+def build(send: SendButtons) -> list[tuple[Any, str, str]]:
+    """The tab, for the callback ``on_ui_tabs``."""
+    with gr.Blocks(analytics_enabled=False) as page:
+        built = tab.build(_host())
+        send.connect(built.sent)
+    return [(page, tab.TITLE, tab.ID)]
+
+
+def _host() -> tab.TabHost:
+    return tab.TabHost(
+        library=options.embeddings,
+        spaces=lambda: model_spaces(shared.sd_model),
+        encoder=encoder,
+        text_features=_text_features,
+        picture=_picture,
+        job=lambda run, nothing: call_queue.wrap_gradio_gpu_call(run, extra_outputs=nothing),
+        progress=_progress,
+        stopped=lambda: bool(shared.state.interrupted),
+        interrupt=lambda: shared.state.interrupt(),
+        submit_js="aestheticCreate",
+        folders_allowed=not shared.cmd_opts.hide_ui_dir_config,
+        dropdowns=_dropdowns(),
+    )
+
+
+def _dropdowns() -> list[Any]:
+    """The embedding dropdowns of txt2img and img2img on this page."""
+    place = [knob.name for knob in KNOBS].index("embedding")
+    runners = (scripts.scripts_txt2img, scripts.scripts_img2img)
+    return [script.controls[place] for runner in runners for script in runner.alwayson_scripts
+            if script.controls and Path(script.filename).parents[1] == options.EXTENSION]  # fmt: skip
+
+
+def _progress(done: int, total: int, line: str) -> None:
+    state = shared.state
+    state.job_count, state.job_no, state.textinfo = total, done, line
+
+
+def encoder(space: Space, download: bool) -> ImageEncoder:
+    def allow(size: int, what: str) -> bool:
+        if not download:
+            raise AestheticError(
+                f"The image encoder for {space.name} is not on this machine.",
+                f"It would have to be downloaded: {what}.",
+                "Tick 'Allow to download a missing image encoder' and try again, or give its path in the settings.")  # fmt: skip
+        return True
+
+    def progress(done: int, total: int) -> None:
+        _progress(done >> 20, total >> 20, f"Downloading the image encoder: {done >> 20} of {total >> 20} MB")
+
+    return load_encoder(
+        space, options.encoder_path(space), [options.models_folder(), *options.clip_folders()], devices.device,
+        allow, progress, lambda: bool(shared.state.interrupted))  # fmt: skip
+
+
+def _text_features(text: str) -> dict[Space, Tensor]:
+    with call_queue.queue_lock, torch.no_grad(), devices.autocast():
+        features = {}
+        for host in host_encoders(shared.sd_model):
+            ids = text_ids(host, text)
+            host.wrapper.hijack.fixes = None
+            host.wrapper.encode_with_transformers(ids.unsqueeze(0))
+            features[host.encoder.space] = host.encoder.text_feature(ids)
+        return features
