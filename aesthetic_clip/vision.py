@@ -412,17 +412,21 @@ class _Remote:
 def _remote(repo: str, names: Sequence[str], subject: str) -> _Remote:
     """The first of these files that the hub has."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import EntryNotFoundError
 
-    failure: Exception | None = None
+    failure: Exception = FileNotFoundError("the hub does not have it")
     for name in names:
         try:
             meta = get_hf_file_metadata(hf_hub_url(repo, name))
-            if meta.size and meta.etag:
-                return _Remote(name, meta.location, meta.size, meta.etag)
+            if not meta.size or not meta.etag:
+                raise ValueError("the hub tells neither its size nor its hash")
+            return _Remote(name, meta.location, meta.size, meta.etag)
+        except EntryNotFoundError:
+            continue
         except Exception as error:  # the hub's client has changed its HTTP library, and with it its exceptions
-            failure = failure or error
-    reason = f" ({_first_line(failure)})" if failure else ""
-    raise AestheticError(subject, f"{names[0]} of {repo} can't be reached{reason}.",
+            failure = error
+            break
+    raise AestheticError(subject, f"{names[0]} of {repo} can't be reached ({_first_line(failure)}).",
                          "Check the network, or get it by other means and name its path in the settings.") from failure
 
 

@@ -7,7 +7,7 @@ import os
 import random
 import struct
 import zlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -235,7 +235,7 @@ def test_truncated_where_another_extension_made_pillow_lenient(monkeypatch: pyte
     assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
-@lru_cache(maxsize=None)
+@cache
 def _valid(format: str) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
