@@ -89,7 +89,7 @@ def load(path: Path, name: str | None = None) -> Embedding:
         vectors[space] = vector
     if not vectors:
         raise AestheticError(subject, f"{path.name} holds no vector.", "Make it again from its pictures.")
-    return Embedding(name, vectors, metadata, path)
+    return Embedding(name, dict(sorted(vectors.items(), key=lambda item: item[0].dim)), metadata, path)
 
 
 def _read_safetensors(data: bytes, subject: str) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -56,7 +56,7 @@ def created(embedding: Embedding, result: CreateResult, library: Library) -> str
 def about(embedding: Embedding, library: Library) -> str:
     """All that is known of one embedding."""
     rows = {"Spaces": embedding.spaces, "Digest": embedding.digest, "File": str(embedding.path), **embedding.metadata}
-    cells = "".join(f"<tr><th align='left'>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>"
+    cells = "".join(f"<tr><th align='left'>{html.escape(key)}</th><td style='overflow-wrap:anywhere'>{html.escape(value)}</td></tr>"
                     for key, value in rows.items())  # fmt: skip
     return f"<table>{cells}</table>{_similar(embedding, library)}"
 

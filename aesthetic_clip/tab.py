@@ -76,10 +76,11 @@ class Tab:
 
     Attributes:
         sent: gallery of pictures that were sent here.
-        outputs: the dropdowns that follow every change.
+        sent_accordion: what it is folded away in.
     """
 
     sent: Any
+    sent_accordion: Any
 
 
 def build(host: TabHost) -> Tab:
@@ -92,7 +93,7 @@ def build(host: TabHost) -> Tab:
     lists = [*host.dropdowns, *shelf.dropdowns, shelf.table]
     _connect_create(host, form, lists)
     _connect_library(host, shelf, lists)
-    return Tab(form.sent)
+    return Tab(form.sent, form.sent_accordion)
 
 
 def _lists(host: TabHost, own: int) -> list[Any]:
@@ -116,6 +117,7 @@ class _CreateForm:
     recursive: Any
     uploads: Any
     sent: Any
+    sent_accordion: Any
     spaces: Any
     batch_size: Any
     note: Any
@@ -137,13 +139,15 @@ class _CreateForm:
 def _create_form(host: TabHost) -> _CreateForm:
     with gr.Row():
         with gr.Column():
-            name = gr.Textbox(label="Name", elem_id=f"{ID}_name", placeholder="my taste")
+            name = gr.Textbox(label="Name", elem_id=f"{ID}_name", max_lines=1, placeholder="my taste")
             folders = gr.Textbox(
                 label="Folders, one per line", lines=2, elem_id=f"{ID}_folders", visible=host.folders_allowed
             )
             recursive = gr.Checkbox(label="With subfolders", elem_id=f"{ID}_recursive", visible=host.folders_allowed)
             uploads = gr.File(label="Or drop pictures here", file_count="multiple", elem_id=f"{ID}_uploads")
-            with gr.Accordion("Pictures sent from a gallery", open=False, elem_id=f"{ID}_sent_accordion"):
+            with gr.Accordion(
+                "Pictures sent from a gallery", open=False, elem_id=f"{ID}_sent_accordion"
+            ) as sent_accordion:
                 sent = gr.Gallery(label="Sent", columns=6, elem_id=f"{ID}_sent", show_label=False)
                 clear = gr.Button("Take them out", elem_id=f"{ID}_clear")
                 clear.click(fn=lambda: [], inputs=[], outputs=[sent])
@@ -156,7 +160,7 @@ def _create_form(host: TabHost) -> _CreateForm:
                 batch_size = gr.Slider(
                     label="Batch size", minimum=1, maximum=256, step=1, value=16, elem_id=f"{ID}_batch_size"
                 )
-                note = gr.Textbox(label="Note", elem_id=f"{ID}_note")
+                note = gr.Textbox(label="Note", elem_id=f"{ID}_note", max_lines=1)
             with gr.Row():
                 overwrite = gr.Checkbox(label="Overwrite", elem_id=f"{ID}_overwrite")
                 raw = gr.Checkbox(label="Plain mean, as in the paper's code", elem_id=f"{ID}_raw")
@@ -171,7 +175,7 @@ def _create_form(host: TabHost) -> _CreateForm:
         with gr.Column(elem_id=f"{ID}_output"):
             preview = gr.Image(label="Nearest to the mean", interactive=False, elem_id=f"{ID}_preview")
             result = gr.HTML(elem_id=f"{ID}_result")
-    return _CreateForm(name, folders, recursive, uploads, sent, spaces, batch_size, note, overwrite, raw,
+    return _CreateForm(name, folders, recursive, uploads, sent, sent_accordion, spaces, batch_size, note, overwrite, raw,
                        keep_partial, allow_download, start, stop, preview, result)  # fmt: skip
 
 
@@ -260,7 +264,7 @@ def _library_form(host: TabHost) -> _LibraryForm:
         buttons[key] = gr.Button(label, elem_id=f"{ID}_{key}")
 
     with gr.Row():
-        with gr.Column(scale=2):
+        with gr.Column(scale=3):
             table = gr.HTML(report.table(host.library()), elem_id=f"{ID}_table")
             with gr.Row():
                 button("refresh", "Refresh")
@@ -268,28 +272,36 @@ def _library_form(host: TabHost) -> _LibraryForm:
             provenance = "".join(f"<li><b>{e.name}</b>: {html.escape(e.provenance)}</li>" for e in CATALOGUE)
             with gr.Accordion("Where the paper's embeddings come from", open=False):
                 gr.HTML(f"<p>{REPOSITORY}</p><ul>{provenance}</ul>")
-        with gr.Column():
+            message = gr.HTML(elem_id=f"{ID}_message")
+            picture = gr.Image(label="Picture", interactive=False, elem_id=f"{ID}_picture")
+        with gr.Column(scale=2):
             one = gr.Dropdown(choices=names, label="Embedding", elem_id=f"{ID}_one")
             with gr.Row():
                 button("inspect", "Inspect")
                 button("trash", "Move to trash")
-            new_name = gr.Textbox(label="New name", elem_id=f"{ID}_new_name", placeholder="for Rename and Mix")
-            button("rename", "Rename")
             with gr.Row():
                 format_ = gr.Radio(choices=list(SUFFIXES), value=SUFFIXES[0], label="Format", elem_id=f"{ID}_format")
                 button("export", "Export")
             file = gr.File(label="Exported", interactive=False, elem_id=f"{ID}_file")
-        with gr.Column():
             several = gr.Dropdown(choices=names, label="Several embeddings", multiselect=True, elem_id=f"{ID}_several")
-            weights = gr.Textbox(label="Weights", elem_id=f"{ID}_weights",
-                                 placeholder="0.7, 0.3 for a mixture; 1, -1 for a direction")  # fmt: skip
+            weights = gr.Textbox(
+                label="Weights",
+                elem_id=f"{ID}_weights",
+                max_lines=1,
+                placeholder="0.7, 0.3 for a mixture; 1, -1 for a direction",
+            )
+            text = gr.Textbox(
+                label="Text", elem_id=f"{ID}_text", max_lines=1, placeholder="to compare the embeddings with"
+            )
             with gr.Row():
-                button("mix", "Mix")
                 button("compare", "Compare")
-            text = gr.Textbox(label="Text", elem_id=f"{ID}_text", placeholder="to compare the embeddings with")
-            button("compare_text", "Compare with the text")
-            message = gr.HTML(elem_id=f"{ID}_message")
-            picture = gr.Image(label="Picture", interactive=False, elem_id=f"{ID}_picture")
+                button("compare_text", "Compare with the text")
+            new_name = gr.Textbox(
+                label="New name", elem_id=f"{ID}_new_name", max_lines=1, placeholder="for Mix and Rename"
+            )
+            with gr.Row():
+                button("mix", "Mix the several")
+                button("rename", "Rename the one")
     return _LibraryForm(table, one, several, new_name, weights, text, format_, buttons, message, picture, file)
 
 

@@ -45,16 +45,16 @@ class SendButtons:
                 "❤️", elem_id=f"{name}_send_to_aesthetic",
                 tooltip="Send the pictures to Create aesthetic embedding.")  # fmt: skip
 
-    def connect(self, sent: Any) -> None:
-        """Make the buttons fill the tab's gallery ``sent`` and show the tab."""
+    def connect(self, built: tab.Tab) -> None:
+        """Make the buttons fill the tab's gallery and show the tab."""
         for name, button in self.buttons.items():
             if name in self.galleries:
-                button.click(fn=_sent, inputs=[self.galleries[name]], outputs=[sent]).then(
+                button.click(fn=_sent, inputs=[self.galleries[name]], outputs=[built.sent, built.sent_accordion]).then(
                     fn=None, inputs=[], outputs=[], _js="aestheticShowTab")  # fmt: skip
 
 
-def _sent(items: Any) -> list[Image.Image]:
-    return [_picture(item) for item in items or []]
+def _sent(items: Any) -> tuple[list[Image.Image], Any]:
+    return [_picture(item) for item in items or []], gr.update(open=True)
 
 
 def _picture(item: Any) -> Image.Image:
@@ -68,7 +68,7 @@ def build(send: SendButtons) -> list[tuple[Any, str, str]]:
     """The tab, for the callback ``on_ui_tabs``."""
     with gr.Blocks(analytics_enabled=False) as page:
         built = tab.build(_host())
-        send.connect(built.sent)
+        send.connect(built)
     return [(page, tab.TITLE, tab.ID)]
 
 
