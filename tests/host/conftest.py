@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 
 from ..checkpoints import Assets, write_all
-from .webui import WebUI, default_python
+from .driver import FAMILIES
+from .webui import Generated, WebUI, default_python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXTENSION = "aesthetic-gradients"
@@ -61,10 +64,54 @@ def assets(data_dir: Path) -> Assets:
 
 
 @pytest.fixture(scope="session")
-def webui(webui_dir: Path, data_dir: Path, assets: Assets) -> Iterator[WebUI]:
+def embeddings(data_dir: Path) -> Path:
+    """A folder of aesthetic embeddings, in the shapes and dtypes of those that people have.
+
+    ``vitl`` is fp16 (1, 768) as published, ``vitl-flat`` the same vector as fp32
+    (768,), ``vitl-2`` another one, ``vith`` one for SD 2.x, ``xl`` has both vectors
+    for SDXL, ``bigg`` only that of the second text encoder.
+    """
+    folder = data_dir / "models" / "aesthetic_embeddings"
+    (folder / "sub").mkdir(parents=True)
+    generator = torch.Generator().manual_seed(1)
+
+    def vector(dim: int, length: float = 10) -> torch.Tensor:
+        drawn = torch.randn(dim, generator=generator)
+        return drawn * (length / drawn.norm())
+
+    vitl = vector(768, 18.6).half()
+    torch.save(vitl.reshape(1, 768), folder / "vitl.pt")
+    torch.save(vitl.float(), folder / "vitl-flat.pt")
+    torch.save(vector(768, 0.5), folder / "sub" / "vitl-2.pt")
+    torch.save(vector(1024).reshape(1, 1024), folder / "vith.pt")
+    xl = {"ViT-L/14": vector(768, 1), "ViT-bigG/14": vector(1280, 1)}
+    safetensors.torch.save_file(xl, folder / "xl.safetensors")
+    safetensors.torch.save_file({"ViT-bigG/14": xl["ViT-bigG/14"]}, folder / "bigg.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def references(webui_dir: Path, assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Generated]:
+    """Per checkpoint, the picture that a WebUI without the extension makes of the rig's plain job."""
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "models").mkdir()
+    (folder / "models" / "Stable-diffusion").symlink_to(assets.sd1_a.parent)
+    host = WebUI(webui_dir, folder, Path(os.environ.get("WEBUI_PYTHON") or default_python(webui_dir)))
+    host.prepare(assets.open_clip_configs, assets.sd1_a.stem)
+    host.start()
+    try:
+        assert host.run("from modules import extensions\nresult = len(extensions.active())") > 0
+        assert "aesthetic" not in str(host.get("/sdapi/v1/scripts"))
+        return {checkpoint: host.txt2img(checkpoint=checkpoint) for checkpoint in FAMILIES}
+    finally:
+        host.stop()
+
+
+@pytest.fixture(scope="session")
+def webui(webui_dir: Path, data_dir: Path, assets: Assets, embeddings: Path) -> Iterator[WebUI]:
     """The running WebUI with this repository as its extension; it stops at the end.
 
-    It is shared: the model `sd1-a` is loaded at first, and a test that changes
+    It knows ``embeddings`` and the generated text projection. It is shared: the model `sd1-a` is loaded at first, and a test that changes
     options sets them back.
     """
     python = Path(os.environ.get("WEBUI_PYTHON") or default_python(webui_dir))
@@ -72,6 +119,7 @@ def webui(webui_dir: Path, data_dir: Path, assets: Assets) -> Iterator[WebUI]:
     host.prepare(assets.open_clip_configs, assets.sd1_a.stem)
     host.install_extension(REPOSITORY, EXTENSION)
     host.start()
+    host.set_options(aesthetic_text_projection=str(assets.text_projection))
     try:
         yield host
     finally:

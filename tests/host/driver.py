@@ -1,0 +1,110 @@
+"""Asks the running WebUI for personalised pictures, and reads what it says about them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .webui import Generated, RequestFailed, WebUI
+
+TITLE = "Aesthetic embeddings"
+PACKAGE = "sd_webui_aesthetic_gradients"
+"""The extension's package inside the host."""
+
+FAMILIES = {"sd1-a": "vitl", "sd2": "vith", "sdxl": "xl"}
+"""Checkpoint -> an embedding that fits it."""
+
+_LINE = re.compile(r"Aesthetic Gradients: (.+) on (\S+), similarity (\S+) -> (\S+) in (\d+) steps")
+
+TEXT_ENCODER = """
+import hashlib
+model = shared.sd_model
+conditioner = getattr(model, "conditioner", None) or model.cond_stage_model
+sha = hashlib.sha256()
+for name, tensor in sorted(conditioner.state_dict().items()):
+    sha.update(name.encode())
+    sha.update(tensor.cpu().contiguous().numpy().tobytes())
+hooks = [name for name, module in conditioner.named_modules() if module._forward_hooks]
+grads = [name for name, p in conditioner.named_parameters() if p.requires_grad or p.grad is not None]
+left = [name for name, module in conditioner.named_modules() if "encode_with_transformers" in vars(module)]
+result = [sha.hexdigest(), hooks, grads, left]
+"""
+"""Host code: what a text encoder must be the same in, after whatever happened."""
+
+CACHED = """
+import hashlib
+from modules.processing import StableDiffusionProcessing as P
+
+def tensors(x):
+    if hasattr(x, "numpy"):
+        return [x]
+    if isinstance(x, dict):
+        return [t for k in sorted(x) for t in tensors(x[k])]
+    if isinstance(x, (list, tuple)):
+        return [t for y in x for t in tensors(y)]
+    return [t for y in vars(x).values() for t in tensors(y)] if hasattr(x, "__dict__") else []
+
+def digest(x):
+    return hashlib.sha256(b"".join(t.cpu().contiguous().numpy().tobytes() for t in tensors(x))).hexdigest()
+
+result = {"positive": digest(P.cached_c[1]), "negative": digest(P.cached_uc[1])}
+"""
+"""Host code: hashes of the two conditionings that the last job left in the WebUI's cache."""
+
+
+def distance(one: Image.Image, other: Image.Image) -> float:
+    """Mean difference in grey levels."""
+    return float(np.abs(np.asarray(one).astype(np.float32) - np.asarray(other).astype(np.float32)).mean())
+
+
+def asking(*args: object) -> dict[str, Any]:
+    """The part of an API request that gives the extension its arguments."""
+    return {"alwayson_scripts": {TITLE: {"args": list(args)}}}
+
+
+def personalised(webui: WebUI, embedding: str, knobs: dict[str, object] | None = None, **payload: Any) -> Generated:
+    """One txt2img job with an embedding and, by name, other knobs."""
+    return webui.txt2img(**asking({"embedding": embedding, **(knobs or {})}), **payload)
+
+
+def optimised(webui: WebUI, since: int) -> list[tuple[str, str, int]]:
+    """(embedding, space, steps) of every optimisation that the console tells of after ``since``."""
+    return [(name, space, int(steps)) for name, space, _, _, steps in _LINE.findall(webui.log(since))]
+
+
+def similarities(webui: WebUI, since: int) -> list[tuple[float, float]]:
+    """Similarity before and after, of every optimisation after ``since``."""
+    return [(float(before), float(after)) for _, _, before, after, _ in _LINE.findall(webui.log(since))]
+
+
+def refusal(webui: WebUI, embedding: object = "vitl", knobs: dict[str, object] | None = None, **payload: Any) -> str:
+    """The sentence with which the API refuses a job; the status has to be 422."""
+    with pytest.raises(RequestFailed) as refused:
+        webui.txt2img(**asking({"embedding": embedding, **(knobs or {})}), **payload)
+    assert refused.value.status == 422, refused.value.body[:1000]
+    answer = json.loads(refused.value.body)
+    assert answer["detail"] == answer["errors"]
+    return answer["errors"]
+
+
+@contextlib.contextmanager
+def options(webui: WebUI, **values: object) -> Iterator[None]:
+    """The WebUI's options set meanwhile."""
+    before = {name: webui.options()[name] for name in values}
+    webui.set_options(**values)
+    try:
+        yield
+    finally:
+        webui.set_options(**before)
+
+
+def forget(webui: WebUI) -> None:
+    """Make the WebUI's conditioning cache hold something else."""
+    webui.txt2img(prompt="something else entirely", negative_prompt="and something else", steps=1)
