@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import pickle
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -24,6 +22,7 @@ from torch import Tensor
 from .embeddings import write_atomically
 from .errors import AestheticError
 from .spaces import VIT_L
+from .weights import read_tensors
 
 HUB_REVISION = "32bd64288804d66eefd0ccbe215aa642df71cc41"
 _KEY = "text_projection.weight"
@@ -107,41 +106,16 @@ def _from_caches(sources: ProjectionSources) -> _Found | None:
 def _read(path: Path) -> _Found:
     """The text projection in a model file, in its layout there."""
     try:
-        if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, "pt") as file:
-                for key in file.keys():
-                    if _is_projection(key):
-                        return _Found(key, file.get_tensor(key))
-        else:
-            for key, tensor in _read_pickle(path).items():
-                if _is_projection(key):
-                    return _Found(key, tensor)
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        EOFError,
-        pickle.UnpicklingError,
-        safetensors.SafetensorError,
-    ) as error:
+        found = read_tensors(path, _is_projection)
+    except Exception as error:  # each format's reader fails in its own ways
         raise _missing(f"{path} can't be read ({error}).") from error
-    raise _missing(f"{path} holds no text_projection.")
+    if not found:
+        raise _missing(f"{path} holds no text_projection.")
+    return _Found(*next(iter(found.items())))
 
 
 def _is_projection(key: str) -> bool:
-    return key.rpartition("text_projection")[2] in ("", ".weight") and "text_projection" in key
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        # Not torch.load, which the WebUI replaces.
-        content = torch.serialization.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError):
-        # OpenAI published its CLIPs as TorchScript.
-        content = torch.jit.load(str(path), map_location="cpu").state_dict()
-    content = content.get("state_dict", content)
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    return key.endswith(("text_projection", "text_projection.weight"))
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,18 @@ import os
 import shutil
 import urllib.error
 import urllib.request
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor, nn
 
 from .errors import AestheticError, Interrupted
 from .preprocess import CLIP_MEAN, CLIP_STD
 from .spaces import Space
+from .weights import read_tensors
 
 AllowDownload = Callable[[int, str], bool]
 DownloadProgress = Callable[[int, int], None]
@@ -326,29 +325,10 @@ def _from_open_clip(space: Space, checkpoint: Checkpoint) -> ImageEncoder:
 
 def _visual_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of ``visual.*`` in an open_clip or OpenAI checkpoint, without that prefix."""
-    if path.suffix == ".safetensors":
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            weights = {key: file.get_tensor(key) for key in file.keys() if key.startswith("visual.")}
-    elif _is_torchscript(path):
-        weights = torch.jit.load(str(path), map_location="cpu").state_dict()
-    else:
-        # torch.serialization.load, since the WebUI replaces torch.load by one that returns None on a fault.
-        reader = torch.serialization.load
-        mapped = {"mmap": True} if "mmap" in inspect.signature(reader).parameters and zipfile.is_zipfile(path) else {}
-        content = reader(str(path), map_location="cpu", weights_only=True, **mapped)
-        content = content.get("state_dict", content)
-        weights = {key.removeprefix("module."): value for key, value in content.items()}
-    visual = {key.removeprefix("visual."): value for key, value in weights.items() if key.startswith("visual.")}
-    if not visual:
+    weights = read_tensors(path, lambda key: key.startswith("visual."))
+    if not weights:
         raise ValueError("it holds no tensors called visual.*")
-    return visual
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
+    return {key.removeprefix("visual."): value for key, value in weights.items()}
 
 
 def _offline() -> bool:

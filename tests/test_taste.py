@@ -1,0 +1,103 @@
+"""What the accordion and the prompt's tags add up to."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from aesthetic_clip.embeddings import Embedding
+from aesthetic_clip.errors import AestheticError
+from aesthetic_clip.personalize import Taste, taste
+from aesthetic_clip.settings import KNOBS, Settings
+from aesthetic_clip.spaces import VIT_BIGG, VIT_H, VIT_L, Space
+from aesthetic_clip.tags import Tag
+
+E1, E2 = torch.eye(768)[0], torch.eye(768)[1]
+
+
+def load(name: str) -> Embedding:
+    vectors: dict[str, dict[Space, torch.Tensor]] = {
+        "one": {VIT_L: E1},
+        "two": {VIT_L: E2, VIT_BIGG: torch.eye(1280)[0]},
+        "minus": {VIT_L: -E1},
+        "h": {VIT_H: torch.eye(1024)[0]},
+    }
+    return Embedding(name, vectors[name])
+
+
+def made(settings: Settings, *tags: Tag) -> Taste:
+    result = taste(settings, tags, load)
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(embedding="one", weight=0),
+        Settings(embedding="one", steps=0),
+        Settings(embedding="one", lr=0),
+        Settings(embedding=""),
+    ],
+)
+def test_nothing_to_do_reads_no_file(settings: Settings) -> None:
+    def fail(name: str) -> Embedding:
+        raise AssertionError(name)
+
+    assert taste(settings, [], fail) is None
+
+
+def test_a_tag_alone_is_the_same_as_the_dropdown() -> None:
+    by_tag = made(Settings(embedding="None", weight=0.9), Tag("one", 0.5, 8, 2e-4))
+    by_dropdown = made(Settings(embedding="one", weight=0.5, steps=8, lr=2e-4))
+    assert by_tag.digest == by_dropdown.digest
+    assert (by_tag.settings.weight, by_tag.settings.steps, by_tag.settings.lr) == (0.5, 8, 2e-4)
+
+
+def test_a_tag_without_weight_takes_the_accordions() -> None:
+    assert made(Settings(weight=0.4), Tag("one")).settings.weight == 0.4
+
+
+def test_tag_and_dropdown_mix_by_weight() -> None:
+    mixed = made(Settings(embedding="one", weight=0.6), Tag("two", 0.8))
+    assert torch.allclose(mixed.vectors[VIT_L], 0.6 * E1 + 0.8 * E2)
+    assert list(mixed.vectors) == [VIT_L]  # the one space that both have
+    assert mixed.settings.weight == 0.8
+    assert mixed.names == ("one", "two")
+
+
+def test_a_negative_weight_moves_away() -> None:
+    assert torch.allclose(made(Settings(), Tag("one", -0.5)).vectors[VIT_L], -E1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "tags", "words"),
+    [
+        (Settings(embedding="one"), [Tag("h", 1)], "no CLIP space in common"),
+        (Settings(embedding="one", weight=0.5), [Tag("minus", 0.5)], "cancel"),
+        (Settings(), [Tag("one", steps=3), Tag("two", steps=4)], "contradict"),
+    ],
+)
+def test_what_can_not_be_mixed_is_refused(settings: Settings, tags: list[Tag], words: str) -> None:
+    with pytest.raises(AestheticError, match=words):
+        taste(settings, tags, load)
+
+
+def test_the_key_tells_every_knob_and_every_vector_apart() -> None:
+    base = Settings(embedding="one", text="a text")
+    changed = {
+        "weight": 0.8, "steps": 6, "lr": 2e-4, "slerp": True, "embedding": "two", "text": "another", "slerp_angle": 0.2,
+        "text_negative": True, "negative_prompt": True,
+    }  # fmt: skip
+    assert changed.keys() == {knob.name for knob in KNOBS}
+    keys = {made(base).key, *(made(dataclasses.replace(base, **{name: value})).key for name, value in changed.items())}
+    assert len(keys) == 1 + len(changed)
+    assert made(base).key == made(base).key
+
+    def other(name: str) -> Embedding:
+        return Embedding(name, {VIT_L: E2})
+
+    assert taste(base, [], other).key != made(base).key  # type: ignore[union-attr]
