@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import __version__
+from . import __version__, cli_generate
 from .catalogue import CATALOGUE, download, entries
 from .embeddings import Embedding
 from .errors import AestheticError, Interrupted
@@ -461,4 +461,14 @@ COMMANDS: dict[str, Command] = {
     "mix": Command("make an embedding from others with weights", _mix_arguments, _mix),
     "export": Command("write an embedding to a file for others", _export_arguments, _export),
     "download": Command("fetch the embeddings that the paper's author published", _download_arguments, _download),
+    "txt2img": Command(
+        "make pictures with Stable Diffusion, with the flags of the paper's script",
+        cli_generate.txt2img_arguments,
+        lambda args: cli_generate.txt2img(args, _library(args)),
+    ),
+    "encode": Command(
+        "encode prompts for other programs",
+        cli_generate.encode_arguments,
+        lambda args: cli_generate.encode(args, _library(args)),
+    ),
 }

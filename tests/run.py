@@ -61,7 +61,7 @@ def main() -> int:
         if subprocess.run([str(part) for part in command], cwd=ROOT, env={**os.environ, **env}).returncode:
             failed.append(title)
 
-    current = environment("current", sys.executable, "test")
+    current = environment("current", sys.executable, "test,standalone")
     step("ruff", current, "-m", "ruff", "check", ".")
     step("mypy", current, "-m", "mypy")
     step("tests, current releases", current, "-m", "pytest", *sys.argv[1:])

@@ -1,0 +1,366 @@
+"""The commands that use a Stable Diffusion model: ``txt2img``, with the flags of the paper's script, and ``encode``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import io
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import __version__
+from .embeddings import SUFFIXES, write_atomically
+from .errors import AestheticError
+from .library import Library
+from .settings import KNOBS, Knob, Settings
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .hosts.standalone import PromptEmbeddings
+
+PAPERS_MODEL = "CompVis/stable-diffusion-v1-4"
+_PREFIX = "aesthetic_"
+_MULTIPLE = 8  # pixels per latent
+_LARGEST_SEED = 2**32
+
+
+# Arguments
+
+
+def txt2img_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`txt2img`."""
+    _common_arguments(parser)
+    parser.add_argument("--outdir", type=Path, default=Path("outputs/txt2img-samples"), metavar="DIR",
+                        help="where pictures go: DIR/samples and DIR/grid-0000.png (default: %(default)s)")  # fmt: skip
+    _flag(parser, "skip_grid", action="store_true", help="save no grid")
+    _flag(parser, "ddim_steps", type=_positive, default=50, metavar="N", help="sampling steps (default: %(default)s)")
+    parser.add_argument("--plms", action="store_true", help="sample with PLMS instead of DDIM")
+    parser.add_argument("--scale", type=float, default=7.5, help="guidance scale (default: %(default)s)")
+    parser.add_argument("--seed", type=_seed, default=42, metavar="N",
+                        help="of the first picture, counted up for the others; -1 draws one (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--W", type=_size, metavar="PIXELS", help="width (default: the model's)")
+    parser.add_argument("--H", type=_size, metavar="PIXELS", help="height (default: the model's)")
+    _flag(parser, "n_iter", type=_positive, default=2, metavar="N", help="rounds (default: %(default)s)")
+    _flag(parser, "n_samples", type=_positive, default=3, metavar="N",
+          help="pictures at once, all of the one --prompt, or of as many lines of --from-file (default: %(default)s)")  # fmt: skip
+
+
+def encode_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`encode`."""
+    _common_arguments(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors", help="where to write them")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+
+
+def _common_arguments(parser: argparse.ArgumentParser) -> None:
+    prompts = parser.add_mutually_exclusive_group(required=True)
+    prompts.add_argument("--prompt", help="what to show; tags such as <aesthetic:name:0.8> are obeyed")
+    _flag(prompts, "from_file", type=Path, metavar="FILE", help="a file with one prompt in each line")
+    _flag(parser, "negative_prompt", default="", help="what not to show")
+    parser.add_argument("--ckpt", "--model", default=PAPERS_MODEL, metavar="MODEL",
+                        help="Stable Diffusion 1.x, 2.x or SDXL: a diffusers folder, a .safetensors or .ckpt file, "
+                        "or an id on the hub (default: the paper's %(default)s)")  # fmt: skip
+    parser.add_argument("--config", metavar="DIR", help="with a model in one file: a diffusers folder of its kind")
+    _flag(parser, "text_tower", type=Path, metavar="PATH",
+          help="file or folder of the CLIP that the text encoder came from; SD 2.x in diffusers' form needs it")  # fmt: skip
+    _flag(parser, "clip_skip", type=_positive, default=1, metavar="N",
+          help="1 reads the usual layer, 2 the one before, as the WebUI counts (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--device", help="where to compute, e.g. cuda or cpu (default: cuda if there is one)")
+    parser.add_argument("--precision", choices=["autocast", "full"], default="autocast",
+                        help="autocast: half precision on a GPU; full: single (default: %(default)s)")  # fmt: skip
+    group = parser.add_argument_group("aesthetic gradients")
+    for knob in KNOBS:
+        _knob_argument(group, knob)
+
+
+def _knob_argument(parser: argparse._ActionsContainer, knob: Knob) -> None:
+    name, text = _PREFIX + knob.name, knob.help.replace("%", "%%")
+    if knob.type is bool:
+        _flag(parser, name, action="store_true", help=text)
+        return
+    if knob.minimum is not None:
+        text += f" ({knob.minimum:g} to {knob.maximum:g}; default: {knob.default:g})"
+    if knob.name == "embedding":
+        text += " A name in the library, or a file."
+    _flag(parser, name, type=functools.partial(_parsed, knob), default=knob.default, metavar="VALUE", help=text)
+
+
+def _flag(parser: argparse._ActionsContainer, name: str, **options: Any) -> None:
+    """A flag of several words, with underscores as in the paper's script, or with dashes."""
+    parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", **options)
+
+
+def _parsed(knob: Knob, text: str) -> object:
+    try:
+        return knob.parse(text)
+    except AestheticError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    if _positive(text) % _MULTIPLE:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of {_MULTIPLE}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    try:
+        seed = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if not -1 <= seed < _LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text} is not from -1 to {_LARGEST_SEED - 1}")
+    return seed
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    return Settings.from_mapping({knob.name: getattr(args, _PREFIX + knob.name) for knob in KNOBS})
+
+
+def _prompts(args: argparse.Namespace) -> list[str]:
+    if args.from_file is None:
+        return [args.prompt]
+    try:
+        lines = [line.strip() for line in args.from_file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AestheticError(
+            f"The prompts in {args.from_file} can't be read.", f"{reason}.", "Give a text file in UTF-8."
+        ) from error
+    if not any(lines):
+        raise AestheticError(f"There are no prompts in {args.from_file}.", "", "Write one into each line.")
+    return [line for line in lines if line]
+
+
+# txt2img
+
+
+@dataclass(frozen=True)
+class _Job:
+    prompt: str
+    seed: int
+
+
+def txt2img(args: argparse.Namespace, library: Library) -> None:
+    """Make pictures, each with its parameters in the file, and a grid of them.
+
+    Raises:
+        AestheticError: see the command line's help for what can be wrong.
+    """
+    prompts, settings = _prompts(args), _settings(args)
+    samples = _Numbered(args.outdir / "samples", "{:05}.png")
+    grids = _Numbered(args.outdir, "grid-{:04}.png")
+    seed = torch.seed() % _LARGEST_SEED if args.seed == -1 else args.seed
+    wanted = prompts if args.from_file else prompts * args.n_samples
+    jobs = [_Job(prompt, seed + i) for i, prompt in enumerate(wanted * args.n_iter)]
+    model = _Model(args, settings, library)
+    model.sample_with(plms=args.plms)
+    pictures: list[Image.Image] = []
+    try:
+        for start in range(0, len(jobs), args.n_samples):
+            batch = jobs[start : start + args.n_samples]
+            for job, picture in zip(batch, model.pictures(batch, args)):
+                pictures.append(picture)
+                print(samples.save(_png(picture, job, args, settings)))
+    except KeyboardInterrupt:
+        print(f"Stopped; {len(pictures)} of {len(jobs)} pictures are in {samples.folder}.", file=sys.stderr)
+        raise SystemExit(130) from None
+    if not args.skip_grid:
+        from .hosts.standalone.infotext import grid
+
+        buffer = io.BytesIO()
+        grid(pictures, args.n_samples).save(buffer, "PNG")
+        print(grids.save(buffer.getvalue()))
+
+
+class _Numbered:
+    """Files with numbers in a folder, which is tried out on construction.
+
+    Raises:
+        AestheticError: the folder can't be written.
+    """
+
+    def __init__(self, folder: Path, pattern: str) -> None:
+        self.folder, self.pattern = folder, pattern
+        _try_folder(folder)
+        taken = re.compile(re.sub(r"{.*}", r"(\\d+)", re.escape(pattern).replace(r"\{", "{").replace(r"\}", "}")))
+        numbers = [int(match[1]) for path in folder.iterdir() if (match := taken.fullmatch(path.name))]
+        self.next = 1 + max(numbers, default=-1)
+
+    def save(self, content: bytes) -> Path:
+        path = self.folder / self.pattern.format(self.next)
+        write_atomically(path, content)
+        self.next += 1
+        return path
+
+
+def _try_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise AestheticError(
+            f"Nothing can be written to {folder}.", f"{error.strerror or error}.", "Choose another folder."
+        ) from error
+
+
+def _png(picture: Image.Image, job: _Job, args: argparse.Namespace, settings: Settings) -> bytes:
+    from .hosts.standalone.infotext import infotext, png
+
+    if _is_file(settings.embedding):  # the WebUI knows embeddings by name
+        settings = replace(settings, embedding=Path(settings.embedding).stem)
+    parameters = {
+        "Steps": args.ddim_steps,
+        "Sampler": "PLMS" if args.plms else "DDIM",
+        "CFG scale": f"{args.scale:g}",
+        "Seed": job.seed,
+        "Size": f"{picture.width}x{picture.height}",
+        "Model": Path(args.ckpt).stem if _is_checkpoint(args.ckpt) else Path(args.ckpt).name,
+        "Clip skip": args.clip_skip if args.clip_skip > 1 else None,
+        "RNG": "CPU",
+        **(settings.infotext() if settings.has_embedding else {}),
+        "Version": f"aesthetic_clip {__version__}",
+    }
+    return png(picture, infotext(job.prompt, args.negative_prompt, parameters))
+
+
+def _is_file(embedding: str) -> bool:
+    return Path(embedding).suffix in SUFFIXES and Path(embedding).expanduser().is_file()
+
+
+def _is_checkpoint(model: str) -> bool:
+    return Path(model).expanduser().is_file()
+
+
+class _Model:
+    """A pipeline, and the prompts that it has encoded."""
+
+    def __init__(self, args: argparse.Namespace, settings: Settings, library: Library) -> None:
+        from .hosts.standalone.models import load_pipeline, own_tower
+
+        device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        half = args.precision == "autocast" and device.startswith("cuda")
+        self.pipe = load_pipeline(args.ckpt, device, torch.float16 if half else torch.float32, args.config)
+        self.pipe.set_progress_bar_config(disable=None)
+        self.args, self.settings, self.library = args, settings, library
+        self.text_tower = args.text_tower or own_tower(self.pipe, args.ckpt)
+        self.encoded: dict[str, PromptEmbeddings] = {}
+
+    def encode(self, prompts: str | Sequence[str]) -> PromptEmbeddings:
+        from .hosts.standalone import encode_prompts
+
+        with _bar() as progress:
+            encoded = encode_prompts(
+                self.pipe,
+                prompts,
+                self.settings,
+                self.library,
+                negative_prompt=self.args.negative_prompt or None,
+                guidance=getattr(self.args, "scale", 2.0) > 1,
+                clip_skip=self.args.clip_skip - 1 or None,
+                text_tower=self.text_tower,
+                progress=progress,
+            )
+        for similarities in encoded.similarities:
+            for space, numbers in similarities.items():
+                steps = len(numbers) - 1
+                print(f"similarity in {space}: {numbers[0]:.4f} -> {numbers[-1]:.4f} in {steps} steps", file=sys.stderr)
+        if encoded.left_alone:
+            print(f"left alone, for want of a vector: {', '.join(encoded.left_alone)}", file=sys.stderr)
+        return encoded
+
+    def sample_with(self, plms: bool) -> None:
+        import diffusers
+
+        config = self.pipe.scheduler.config
+        if plms:
+            scheduler = diffusers.PNDMScheduler.from_config(config, skip_prk_steps=True)
+        else:
+            scheduler = diffusers.DDIMScheduler.from_config(config, clip_sample=False)
+        self.pipe.scheduler = scheduler
+
+    def pictures(self, jobs: Sequence[_Job], args: argparse.Namespace) -> list[Image.Image]:
+        for job in jobs:
+            if job.prompt not in self.encoded:
+                self.encoded[job.prompt] = self.encode(job.prompt)
+        rows = [self.encoded[job.prompt].arguments() for job in jobs]
+        embeds = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        try:
+            return self.pipe(
+                **embeds,
+                height=args.H,
+                width=args.W,
+                num_inference_steps=args.ddim_steps,
+                guidance_scale=args.scale,
+                # On the CPU, so that a seed means the same everywhere.
+                generator=[torch.Generator("cpu").manual_seed(job.seed) for job in jobs],
+            ).images
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            raise AestheticError(
+                f"There was not enough memory for {len(jobs)} pictures at once.",
+                "",
+                "Lower --n_samples, or choose a smaller size with --W and --H.",
+            ) from error
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    from tqdm import tqdm
+
+    with tqdm(unit="step", desc="personalising", disable=None, leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
+# encode
+
+
+def encode(args: argparse.Namespace, library: Library) -> None:
+    """Write prompt embeddings by the names of the pipeline's arguments, one row per prompt.
+
+    Raises:
+        AestheticError: see the command line's help for what can be wrong.
+    """
+    if args.output.suffix != ".safetensors" or args.output.is_dir():
+        raise AestheticError(
+            f"Prompt embeddings can't be written to {args.output}.", "The file has to be a .safetensors.", ""
+        )
+    if args.output.exists() and not args.overwrite:
+        raise AestheticError(
+            f"There is already something at {args.output}.", "", "Choose another file, or allow to --overwrite it."
+        )
+    prompts, settings = _prompts(args), _settings(args)
+    _try_folder(args.output.absolute().parent)
+    encoded = _Model(args, settings, library).encode(prompts)
+    metadata = {
+        "prompts": json.dumps(prompts, ensure_ascii=False),
+        "negative_prompt": args.negative_prompt,
+        "model": args.ckpt,
+        **{key: str(value) for key, value in settings.infotext().items()},
+    }
+    import safetensors.torch
+
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in encoded.arguments().items()}
+    write_atomically(args.output, safetensors.torch.save(tensors, metadata))
+    print(args.output)
