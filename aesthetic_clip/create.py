@@ -103,9 +103,11 @@ class _Tally:
 
     spaces: list[Space]
     raw: bool
+    total: int
     sums: dict[Space, FeatureSum] = field(init=False)
     directions: dict[Space, FeatureSum] = field(init=False)
-    sample: list[tuple[Source, dict[Space, Tensor]]] = field(default_factory=list)
+    sample: list[Source] = field(default_factory=list)
+    sampled: dict[Space, Tensor] = field(init=False)
     _random: random.Random = field(default_factory=lambda: random.Random(0))
     _seen: int = 0
 
@@ -113,6 +115,8 @@ class _Tally:
         self.sums = {space: FeatureSum(space.dim, self.raw) for space in self.spaces}
         # The mean of unit vectors gives the mean cosine, also where the raw mean is what is wanted.
         self.directions = {space: FeatureSum(space.dim) for space in self.spaces} if self.raw else self.sums
+        # (sample, D) in one piece: many small tensors that stay would keep the memory of pictures from being freed.
+        self.sampled = {space: torch.zeros(min(self.total, SAMPLE), space.dim) for space in self.spaces}
 
     def add(self, sources: Sequence[Source], features: dict[Space, Tensor]) -> None:
         for space, batch in features.items():
@@ -124,8 +128,9 @@ class _Tally:
             # Reservoir sampling: each picture seen so far is in the sample with the same chance.
             place = len(self.sample) if len(self.sample) < SAMPLE else self._random.randrange(self._seen)
             if place < SAMPLE:
-                entry = source, {space: batch[i].clone() for space, batch in features.items()}
-                self.sample[place : place + 1] = [entry]
+                self.sample[place:place + 1] = [source]
+                for space, batch in features.items():
+                    self.sampled[space][place] = batch[i]
 
 
 def create(
@@ -170,7 +175,7 @@ def create(
             "It takes one image encoder for each CLIP space.",
             "Choose at least one space, each once.",
         )
-    tally = _Tally(spaces, raw)
+    tally = _Tally(spaces, raw, len(sources))
     skipped: list[Skipped] = []
     start, done = time.monotonic(), 0
     with _decoded(sources, sorted({encoder.size for encoder in encoders}), batch_size, workers) as stream:
@@ -301,10 +306,13 @@ def _statistics(
     for space in spaces:
         mean, directions = tally.sums[space].vector, tally.directions[space]
         means[space] = float(directions.total @ mean.double()) / directions.count
-        cosines[space] = unit(torch.stack([features[space] for _, features in tally.sample])) @ mean
+        cosines[space] = unit(tally.sampled[space][:len(tally.sample)]) @ mean
     ranking = cosines[spaces[0]]
-    pictures = (_near(tally.sample[i][0], float(ranking[i])) for i in ranking.argsort(descending=True).tolist())
-    near = list(itertools.islice((picture for picture in pictures if picture), nearest))
+    best = ranking.argsort(descending=True)[:nearest].tolist()
+    # In threads, since on a fast GPU decoding nine large pictures one by one takes as long as all the rest.
+    with ThreadPoolExecutor(min(max(len(best), 1), os.cpu_count() or 1)) as pool:
+        pictures = pool.map(_near, [tally.sample[i] for i in best], ranking[best].tolist())
+        near = [picture for picture in pictures if picture]
     return means, {space: _histogram(values) for space, values in cosines.items()}, near
 
 
