@@ -24,14 +24,17 @@ class AdamInBackward:
     Args:
         parameters: fp32 leaves that require a gradient.
         lr: learning rate.
+        moments_away: keep Adam's two moments in main memory and fetch those of one tensor at a
+            time: the same numbers with a third of the memory on the GPU, at the speed of the bus.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], lr: float) -> None:
+    def __init__(self, parameters: Sequence[Tensor], lr: float, moments_away: bool = False) -> None:
         self.parameters = list(parameters)
         self.lr = lr
+        self.moments_away = moments_away
         self._steps = 0
         self._optimizers: dict[int, torch.optim.Adam] = {}
-        self._moments: dict[int, tuple[Tensor, Tensor]] = {}
+        self._moments: dict[int, tuple[Tensor, ...]] = {}
         self._scratch = torch.empty(0)
         # torch 2.0 has no such hook: there the gradients wait for the end of the backward pass.
         for index, parameter in enumerate(self.parameters):
@@ -48,7 +51,7 @@ class AdamInBackward:
 
     @torch.no_grad()
     def _update(self, index: int, parameter: Tensor) -> None:
-        if _fused_works(parameter.device):
+        if not self.moments_away and _fused_works(parameter.device):
             if index not in self._optimizers:
                 self._optimizers[index] = torch.optim.Adam([parameter], lr=self.lr, fused=True)
             self._optimizers[index].step()
@@ -61,13 +64,16 @@ class AdamInBackward:
         gradient = parameter.grad
         assert gradient is not None
         first = index not in self._moments
+        moments: tuple[Tensor, ...]
         if first:
-            self._moments[index] = (torch.empty_like(parameter), torch.empty_like(parameter))
+            moments = (torch.empty_like(parameter), torch.empty_like(parameter))
+        else:
+            moments = tuple(moment.to(parameter.device) for moment in self._moments[index])
         if len(self._scratch) < min(parameter.numel(), _BLOCK):
             self._scratch = parameter.new_empty(min(parameter.numel(), _BLOCK))
         correction = math.sqrt(1 - BETA2**self._steps)
         rate = self.lr * correction / (1 - BETA1**self._steps)
-        flat = [t.view(-1).split(_BLOCK) for t in (parameter, gradient.contiguous(), *self._moments[index])]
+        flat = [t.view(-1).split(_BLOCK) for t in (parameter, gradient.contiguous(), *moments)]
         for p, g, m, v in zip(*flat):
             if first:
                 torch.mul(g, 1 - BETA1, out=m)
@@ -77,6 +83,7 @@ class AdamInBackward:
                 v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
             root = torch.sqrt(v, out=self._scratch[: len(v)])
             p.addcdiv_(m, root.add_(EPSILON * correction), value=-rate)
+        self._moments[index] = tuple(moment.cpu() for moment in moments) if self.moments_away else moments
 
 
 @functools.cache

@@ -6,6 +6,7 @@ L(theta) = -cos(f_theta(x), e) for one prompt x and one unit aesthetic vector e.
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,16 @@ from .adam import AdamInBackward
 from .errors import AestheticError
 from .text_encoder import TextEncoder, Weights, plain_fp32
 
-_BYTES_PER_PARAMETER = 12  # fp32 weight and Adam's two moments; gradients are freed as they are used
+
+class Memory(enum.Enum):
+    """Where Adam's moments are kept; the numbers are the same."""
+
+    AUTOMATIC = "Automatic"
+    """beside the weights if they fit there"""
+    FAST = "Fast"
+    """beside the weights"""
+    LOW = "Low"
+    """in main memory, for GPUs with 8 GB"""
 
 
 @dataclass(frozen=True)
@@ -27,10 +37,12 @@ class Optimized:
     Attributes:
         weights: optimised fp32 weights on the encoder's device.
         similarities: cosine similarity to the target before each step and after the last, (steps + 1) numbers.
+        memory: the mode that was used.
     """
 
     weights: Weights
     similarities: tuple[float, ...]
+    memory: Memory
 
 
 def optimize(
@@ -40,6 +52,7 @@ def optimize(
     steps: int,
     lr: float,
     before_pass: Callable[[int], None] = lambda step: None,
+    memory: Memory = Memory.AUTOMATIC,
 ) -> Optimized:
     """Optimise a copy of the weights toward ``target``; the encoder itself is not changed.
 
@@ -53,16 +66,18 @@ def optimize(
         steps: Adam steps, at least 1 (PyTorch's default betas and epsilon).
         lr: learning rate.
         before_pass: called before each of the ``steps + 1`` forward passes; may raise to stop.
+        memory: where Adam's moments are kept.
 
     Raises:
         AestheticError: out of memory, or the similarity stopped being a number.
     """
-    with plain_fp32(encoder.device), _explained_out_of_memory(encoder):
+    memory = choose_memory(encoder, memory)
+    with plain_fp32(encoder.device), _explained_out_of_memory(encoder, memory):
         # Clones made in here are ordinary tensors even where the host works in inference mode.
         ids = ids.clone().unsqueeze(0)
         weights = encoder.weights(ids).map(lambda p: p.to(torch.float32, copy=True).requires_grad_())
         target = target.to(encoder.device, torch.float32, copy=True)
-        optimizer = AdamInBackward(weights.tensors(), lr)
+        optimizer = AdamInBackward(weights.tensors(), lr, moments_away=memory is Memory.LOW)
         similarities = []
         for step in range(steps):
             before_pass(step)
@@ -80,11 +95,32 @@ def optimize(
             f"The learning rate {lr:g} is too large for {steps} steps, or the text encoder holds NaN.",
             "Lower the learning rate, or check the checkpoint.",
         )
-    return Optimized(weights, tuple(numbers))
+    return Optimized(weights, tuple(numbers), memory)
+
+
+def bytes_needed(encoder: TextEncoder, memory: Memory) -> int:
+    """Memory on the encoder's device that an optimisation takes beside the host's own weights.
+
+    fp32 weights, and Adam's two moments or, in low memory, those of the largest
+    tensor; gradients are freed as they are used, so that two of the largest are counted.
+    """
+    sizes = [p.numel() for p in encoder.weights(torch.zeros(1, 1, dtype=torch.long, device=encoder.device)).tensors()]
+    moments = 2 * (max(sizes) if memory is Memory.LOW else sum(sizes))
+    return 4 * (sum(sizes) + moments + 2 * max(sizes))
+
+
+def choose_memory(encoder: TextEncoder, wanted: Memory) -> Memory:
+    """The mode to use: what is wanted, or by what is free on the GPU."""
+    if wanted is not Memory.AUTOMATIC or encoder.device.type != "cuda":
+        return Memory.FAST if wanted is Memory.AUTOMATIC else wanted
+    free, _ = torch.cuda.mem_get_info(encoder.device)
+    # What torch has taken from the GPU and does not use is free as well.
+    free += torch.cuda.memory_reserved(encoder.device) - torch.cuda.memory_allocated(encoder.device)
+    return Memory.FAST if bytes_needed(encoder, Memory.FAST) < 0.9 * free else Memory.LOW
 
 
 @contextlib.contextmanager
-def _explained_out_of_memory(encoder: TextEncoder) -> Iterator[None]:
+def _explained_out_of_memory(encoder: TextEncoder, memory: Memory) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -93,9 +129,9 @@ def _explained_out_of_memory(encoder: TextEncoder) -> Iterator[None]:
             error
         ):
             raise
-        count = sum(p.numel() for p in encoder.module.parameters()) - encoder.token_embedding.weight.numel()
+        lower = "" if memory is Memory.LOW else "set Settings > Aesthetic Gradients > Memory to Low, "
         raise AestheticError(
             f"There was not enough memory on {encoder.device} to personalise the prompt.",
-            f"{encoder.space.name} needs {count * _BYTES_PER_PARAMETER / 2**30:.1f} GB beside the model for its optimisation.",
-            "Close other programs on the GPU, start the WebUI with --medvram, or use a checkpoint with a smaller text encoder.",
+            f"{encoder.space.name} needs {bytes_needed(encoder, memory) / 2**30:.1f} GB beside the model for it.",
+            f"Close other programs, {lower}start the WebUI with --medvram, or use a checkpoint with a smaller text encoder.",
         ) from error

@@ -12,7 +12,7 @@ from torch import Tensor
 from .embeddings import Embedding
 from .errors import AestheticError
 from .geometry import blend, mean_direction, rotate
-from .optimize import optimize
+from .optimize import Memory, optimize
 from .settings import Settings
 from .spaces import Space
 from .tags import Tag
@@ -95,11 +95,13 @@ class Encoded:
         hidden: (1, T, C) conditioning in the host's dtype.
         pooled: (1, P) pooled vector, where the text encoder gives one.
         similarities: cosine similarity before each step and after the last.
+        memory: where Adam's moments were kept.
     """
 
     hidden: Tensor
     pooled: Tensor | None
     similarities: tuple[float, ...]
+    memory: Memory
 
 
 Encode = Callable[[Tensor], tuple[Tensor, "Tensor | None"]]
@@ -115,6 +117,7 @@ def personalize(
     ordinary: tuple[Tensor, Tensor | None],
     encode: Encode,
     before_pass: Callable[[int], None],
+    memory: Memory = Memory.AUTOMATIC,
 ) -> Encoded:
     """Personalise one chunk of one prompt.
 
@@ -127,11 +130,12 @@ def personalize(
         ordinary: what ``encode`` says with the encoder's own weights.
         encode: the host's encoding of one sequence.
         before_pass: called with the number of steps done before every forward pass; may raise.
+        memory: where Adam's moments are kept.
 
     Raises:
         AestheticError: out of memory, or the optimisation went astray.
     """
-    optimized = optimize(encoder, ids[: end + 1], target, settings.steps, settings.lr, before_pass)
+    optimized = optimize(encoder, ids[: end + 1], target, settings.steps, settings.lr, before_pass, memory)
     own = dict(encoder.module.named_parameters())
     weights = optimized.weights
     # The host computes in its own precision.
@@ -147,7 +151,7 @@ def personalize(
         a if b is None or a is None else blend(a, b, settings.weight, settings.slerp)
         for a, b in zip(ordinary, (hidden, pooled))
     ]
-    return Encoded(mix[0], mix[1], optimized.similarities)  # type: ignore[arg-type]
+    return Encoded(mix[0], mix[1], optimized.similarities, optimized.memory)  # type: ignore[arg-type]
 
 
 def rotated(encoder: TextEncoder, target: Tensor, settings: Settings, text_ids: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aesthetic_clip.errors import AestheticError, Interrupted
 from aesthetic_clip.geometry import unit
-from aesthetic_clip.optimize import optimize
+from aesthetic_clip.optimize import Memory, bytes_needed, optimize
 from aesthetic_clip.personalize import personalize, rotated
 from aesthetic_clip.settings import Settings
 from aesthetic_clip.text_encoder import TextEncoder
@@ -145,6 +145,14 @@ def test_half_precision_host_is_optimised_in_fp32(encoder: TextEncoder, target: 
     # In bfloat16 a step of 1e-4 would vanish in the rounding of weights near 1.
     assert optimized.similarities[-1] > optimized.similarities[0] + 0.01
     assert run(encoder, target).hidden.dtype == torch.bfloat16
+
+
+def test_low_memory_gives_the_same_numbers(encoder: TextEncoder, target: Tensor) -> None:
+    fast = optimize(encoder, torch.tensor(PROMPT), target, 5, 1e-3, memory=Memory.FAST)
+    low = optimize(encoder, torch.tensor(PROMPT), target, 5, 1e-3, memory=Memory.LOW)
+    assert low.memory is Memory.LOW
+    assert low.similarities == pytest.approx(fast.similarities, abs=1e-6)
+    assert bytes_needed(encoder, Memory.LOW) < bytes_needed(encoder, Memory.FAST)
 
 
 def test_draws_no_random_number(encoder: TextEncoder, target: Tensor) -> None:

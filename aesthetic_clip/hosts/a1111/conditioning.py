@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...errors import AestheticError, Interrupted
 from ...personalize import Encoded, Taste, personalize, rotated
+from . import options
 from .encoders import HostEncoder, host_encoders, text_ids
 
 ENCODE = "encode_with_transformers"
@@ -154,7 +155,9 @@ class _Personaliser:
             return hidden, getattr(hidden, "pooled", None)
 
         try:
-            encoded = personalize(encoder, ids, end, self._rotated_target(), settings, ordinary, encode, before_pass)
+            encoded = personalize(
+                encoder, ids, end, self._rotated_target(), settings, ordinary, encode, before_pass, options.memory()
+            )
         finally:
             hijack.fixes = None
             shared.state.textinfo = None
@@ -162,7 +165,7 @@ class _Personaliser:
         self.report.similarities.append((encoder.space.name, before, after))
         print(
             f"Aesthetic Gradients: {' + '.join(job.taste.names)} on {encoder.space.name}, "
-            f"similarity {before:.4f} -> {after:.4f} in {settings.steps} steps"
+            f"similarity {before:.4f} -> {after:.4f} in {settings.steps} steps, memory {encoded.memory.value}"
         )
         job.memo[key] = encoded
         return encoded

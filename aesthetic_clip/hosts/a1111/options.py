@@ -8,6 +8,7 @@ import gradio as gr
 from modules import paths, shared
 
 from ...library import Library, library
+from ...optimize import Memory
 from ...spaces import PUBLISHED, Space
 from ...text_projection import ProjectionSources
 
@@ -16,6 +17,7 @@ _SECTION = ("aesthetic_gradients", "Aesthetic Gradients")
 _FOLDER = "aesthetic_embeddings_dir"
 _PROJECTION = "aesthetic_text_projection"
 _SIMILARITY = "aesthetic_similarity_infotext"
+_MEMORY = "aesthetic_memory"
 _ENCODERS = {space: f"aesthetic_image_encoder_{space.dim}" for space in PUBLISHED}
 
 
@@ -26,6 +28,13 @@ def register() -> None:
          "a model.safetensors of openai/clip-vit-large-patch14, or its folder; "
          "empty: the Hugging Face cache, ViT-L-14.pt, or a 2.4 MB download when first needed")  # fmt: skip
     _add(_SIMILARITY, False, "Write the similarity before and after into the picture's parameters")
+    modes = {"choices": [mode.value for mode in Memory]}
+    shared.opts.add_option(
+        _MEMORY,
+        shared.OptionInfo(Memory.AUTOMATIC.value, "Memory", gr.Radio, modes, section=_SECTION).info(
+            "Low keeps the optimiser's state in main memory, for cards with 8 GB: slower, the same picture"
+        ),
+    )
     for space, key in _ENCODERS.items():
         _add(key, "", f"Image encoder for {space.name}",
              f"file or folder of {space.hub_id}, to create embeddings; empty: looked for in the caches")  # fmt: skip
@@ -79,6 +88,12 @@ def encoder_path(space: Space) -> str:
 
 def similarity_in_infotext() -> bool:
     return bool(getattr(shared.opts, _SIMILARITY, False))
+
+
+def memory() -> Memory:
+    """Where the optimiser's state is kept."""
+    chosen = getattr(shared.opts, _MEMORY, None)
+    return Memory(chosen) if chosen in {mode.value for mode in Memory} else Memory.AUTOMATIC
 
 
 def _text(key: str) -> str:
