@@ -1,0 +1,196 @@
+"""The API: arguments of either kind, infotext, the X/Y/Z script."""
+
+from __future__ import annotations
+
+import pytest
+
+from .driver import TITLE, asking, distance, forget, optimised, personalised, refusal
+from .webui import Generated, RequestFailed, WebUI
+
+OLD_PNG = (
+    "a photo of a cat\n"
+    "Steps: 4, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64, Model: sd1-a, "
+    "Aesthetic LR: 0.001, Aesthetic weight: 0.8, Aesthetic steps: 3, Aesthetic embedding: vitl, "
+    "Aesthetic slerp: True, Aesthetic text: sunset, Aesthetic text negative: False, Aesthetic slerp angle: 0.4"
+)
+OLD_ARGUMENTS = (0.8, 3, 0.001, True, "vitl", "sunset", 0.4, False)
+"""What ``OLD_PNG`` says, in the first extension's order."""
+
+XYZ = """
+from modules import scripts
+grid = next(data.module for data in scripts.scripts_data if data.module.__name__ in ("xyz_grid.py", "scripts.xyz_grid"))
+axes = [axis for axis in grid.axis_options if type(axis) is grid.AxisOption or not axis.is_img2img]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _sd1(webui: WebUI) -> None:
+    webui.use("sd1-a")
+
+
+@pytest.fixture
+def old_job(webui: WebUI) -> Generated:
+    return webui.txt2img(**asking(*OLD_ARGUMENTS))
+
+
+def test_eight_positions_and_one_object_say_the_same(webui: WebUI, old_job: Generated) -> None:
+    names = ("weight", "steps", "lr", "slerp", "embedding", "text", "slerp_angle", "text_negative")
+    mark = webui.mark()
+    named = webui.txt2img(**asking(dict(zip(names, OLD_ARGUMENTS))))
+    assert distance(named.image, old_job.image) == 0
+    assert named.infotext == old_job.infotext
+    assert optimised(webui, mark) == []
+    assert distance(webui.txt2img(**asking(*OLD_ARGUMENTS, True), negative_prompt="x").image, old_job.image) > 0
+
+
+def test_what_is_left_out_is_at_its_default(webui: WebUI) -> None:
+    plain = webui.txt2img()
+    for arguments in ((), (0.5,), (0.9, 5, 0.0001), (None,) * 9):
+        assert distance(webui.txt2img(**asking(*arguments)).image, plain.image) == 0, arguments
+    expected = personalised(webui, "vitl")
+    for arguments in (
+        (0.9, 5, 0.0001, False, "vitl"),
+        (None, None, None, None, "vitl", None, None, None, None),
+        ("0.9", "5", "1e-4", "false", "vitl", "", "0.1", 0),
+        (0.9, 5, 0.0001, False, "vitl", "", 0.1, False, False, "one too many"),
+    ):
+        assert distance(webui.txt2img(**asking(*arguments)).image, expected.image) == 0, arguments
+
+
+@pytest.mark.parametrize("title", [TITLE.lower(), TITLE.upper(), TITLE.title()])
+def test_title_in_any_case(webui: WebUI, title: str) -> None:
+    expected = personalised(webui, "vitl")
+    picture = webui.txt2img(alwayson_scripts={title: {"args": [{"embedding": "vitl"}]}})
+    assert distance(picture.image, expected.image) == 0
+
+
+def test_script_info_lists_the_knobs(webui: WebUI) -> None:
+    found = [info for info in webui.get("/sdapi/v1/script-info") if info["name"] == TITLE.lower()]
+    assert {info["is_img2img"] for info in found} == {False, True}
+    for info in found:
+        assert info["is_alwayson"]
+        weight, steps, lr, slerp, embedding, text, angle, negative, prompt = info["args"]
+        assert (weight["value"], weight["minimum"], weight["maximum"]) == (0.9, 0, 1)
+        assert (steps["value"], steps["minimum"], steps["maximum"]) == (5, 0, 50)
+        assert (lr["value"], angle["value"], text["value"], embedding["value"]) == (0.0001, 0.1, "", "None")
+        assert not (slerp["value"] or negative["value"] or prompt["value"])
+        assert "vitl" in embedding["choices"]
+
+
+# --- infotext ---
+
+
+def test_old_png_gives_the_same_picture(webui: WebUI, old_job: Generated) -> None:
+    for key in ("LR: 0.001", "weight: 0.8", "steps: 3", "embedding: vitl", "slerp: True", "text: sunset"):
+        assert f"Aesthetic {key}" in old_job.infotext
+    mark = webui.mark()
+    pasted = webui.txt2img(infotext=OLD_PNG)
+    assert distance(pasted.image, old_job.image) == 0
+    assert optimised(webui, mark) == []
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {},
+        {"slerp": True, "text": 'oil, "thick": paint', "slerp_angle": 0.37, "text_negative": True},
+        {"weight": 1, "steps": 7, "lr": 5e-05, "negative_prompt": True},
+    ],
+)
+def test_infotext_round_trip(webui: WebUI, knobs: dict[str, object]) -> None:
+    first = personalised(webui, "sub/vitl-2", knobs, negative_prompt="blurry")
+    forget(webui)
+    again = webui.txt2img(infotext=first.infotext, negative_prompt="blurry")
+    assert again.infotext == first.infotext
+    assert distance(again.image, first.image) == 0
+
+
+def test_infotext_without_an_embedding_is_a_plain_picture(webui: WebUI) -> None:
+    plain = webui.txt2img()
+    assert distance(webui.txt2img(infotext=plain.infotext).image, plain.image) == 0
+
+
+def test_infotext_with_nonsense_does_not_break_the_job(webui: WebUI) -> None:
+    picture = webui.txt2img(infotext=OLD_PNG.replace("weight: 0.8", "weight: much"))
+    assert "Aesthetic embedding: vitl" in picture.infotext
+    assert "Aesthetic steps: 3" in picture.infotext
+
+
+# --- X/Y/Z plot ---
+
+
+def plot(webui: WebUI, x: tuple[str, list[str]], y: tuple[str, list[str]], **payload: object) -> Generated:
+    """An X/Y plot; each axis is its label and its values."""
+    labels: list[str] = webui.run(XYZ + "result = [axis.label for axis in axes]")
+    choices: list[bool] = webui.run(XYZ + "result = [axis.choices is not None for axis in axes]")
+
+    def axis(label: str, values: list[str]) -> list[object]:
+        index = labels.index(label)
+        return [index, "" if choices[index] else ", ".join(values), values if choices[index] else []]
+
+    arguments = [*axis(*x), *axis(*y), *axis("Nothing", [])]
+    arguments += [True, True, False, False, False, False, False, 0, False]
+    return webui.txt2img(script_name="x/y/z plot", script_args=arguments, **payload)
+
+
+@pytest.mark.parametrize(
+    ("label", "values", "said"),
+    [
+        ("[Aesthetic] embedding", ["None", "vitl", "sub/vitl-2"], ["", "embedding: vitl", "embedding: sub/vitl-2"]),
+        ("[Aesthetic] weight", ["0", "0.5", "1"], ["", "weight: 0.5", "weight: 1"]),
+        ("[Aesthetic] steps", ["2", "4"], ["steps: 2", "steps: 4"]),
+        ("[Aesthetic] learning rate", ["0.0001", "0.001"], ["LR: 0.0001", "LR: 0.001"]),
+        ("[Aesthetic] Slerp interpolation", ["False", "True"], ["slerp: False", "slerp: True"]),
+        ("[Aesthetic] text", ["sunset", "a pencil drawing"], ["text: sunset", "text: a pencil drawing"]),
+        ("[Aesthetic] Slerp angle", ["0", "0.9"], ["slerp angle: 0", "slerp angle: 0.9"]),
+    ],
+)
+def test_axis(webui: WebUI, label: str, values: list[str], said: list[str]) -> None:
+    asked = asking({"embedding": "vitl", "lr": 0.001, "text": "winter", "slerp_angle": 0.5})
+    plotted = plot(webui, (label, values), ("Seed", ["1", "2"]), **asked)
+    _grid, *cells = plotted.images
+    count = len(values)
+    assert len(cells) == 2 * count
+    for row in (cells[:count], cells[count:]):
+        assert all(distance(a, b) > 0 for i, a in enumerate(row) for b in row[:i])
+    texts = plotted.infotexts[1:]
+    for text, wanted in zip(texts, said * 2):
+        assert (f"Aesthetic {wanted}" in text) if wanted else ("Aesthetic" not in text)
+    # A cell is the picture that the same settings give by themselves.
+    knob = {"learning rate": "lr", "Slerp interpolation": "slerp", "Slerp angle": "slerp_angle"}
+    name = label.removeprefix("[Aesthetic] ")
+    knobs = {"lr": 0.001, "text": "winter", "slerp_angle": 0.5, "embedding": "vitl", knob.get(name, name): values[-1]}
+    assert distance(personalised(webui, str(knobs.pop("embedding")), knobs).image, cells[count - 1]) == 0
+    legends = webui.run(
+        XYZ + f"axis = next(axis for axis in axes if axis.label == {label!r})\n"
+        f"result = [axis.format_value(None, axis, axis.type(value)) for value in {values!r}]"
+    )
+    assert all(value in legend for value, legend in zip(values, legends)), legends
+
+
+def test_repeated_cells_cost_no_step(webui: WebUI) -> None:
+    forget(webui)
+    mark = webui.mark()
+    plot(webui, ("Seed", ["1", "2", "3"]), ("[Aesthetic] steps", ["2", "3"]), **asking({"embedding": "vitl"}))
+    assert [steps for _, _, steps in optimised(webui, mark)] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "part"),
+    [
+        ("[Aesthetic] embedding", "no such one", "no such one"),
+        ("[Aesthetic] weight", "7", "from 0 to 1"),
+        ("[Aesthetic] steps", "900", "from 0 to 50"),
+    ],
+)
+def test_bad_axis_value_is_refused_before_the_first_cell(webui: WebUI, label: str, value: str, part: str) -> None:
+    mark = webui.mark()
+    with pytest.raises(RequestFailed) as refused:
+        plot(webui, ("Nothing", []), (label, [value]), **asking({"embedding": "vitl"}))
+    assert refused.value.status == 422
+    assert part in refused.value.body
+    assert optimised(webui, mark) == []
+
+
+def test_unknown_name_in_the_object(webui: WebUI) -> None:
+    assert "Did you mean 'weight'?" in refusal(webui, knobs={"wieght": 1})
