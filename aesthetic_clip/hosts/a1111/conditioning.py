@@ -61,15 +61,15 @@ class Conditioning:
     @contextlib.contextmanager
     def _hooked(self, model: Any) -> Iterator[None]:
         hosts = host_encoders(model)
-        fitting = [host for host in hosts if host.encoder.space in self.taste.vectors]
+        fitting = [host for host in hosts if host.space in self.taste.vectors]
         if not fitting:
             raise AestheticError(
                 f"The aesthetic embedding {' + '.join(self.taste.names)} does not fit the checkpoint.",
                 f"It was made for {' and '.join(map(str, self.taste.vectors))}; "
-                f"the checkpoint uses {' and '.join(str(host.encoder.space) for host in hosts)}.",
+                f"the checkpoint uses {' and '.join(str(host.space) for host in hosts)}.",
                 "Make it again for that space from its pictures, or pick another embedding or checkpoint.",
             )
-        self.report = report = Report(left_alone=[host.encoder.space.name for host in hosts if host not in fitting])
+        self.report = report = Report(left_alone=[host.space.name for host in hosts if host not in fitting])
         with contextlib.ExitStack() as stack:
             for host in fitting:
                 stack.enter_context(_replaced(host.wrapper, ENCODE, _Personaliser(self, host, model, report)))
@@ -145,7 +145,8 @@ class _Personaliser:
 
         def before_pass(step: int) -> None:
             state = shared.state
-            if state.interrupted or state.skipped or getattr(state, "stopping_generation", False):
+            # Not state.stopping_generation: that one lets the picture be finished, and it should be the right one.
+            if state.interrupted or state.skipped:
                 raise Interrupted
             state.textinfo = f"Personalising the prompt: step {min(step + 1, settings.steps)} of {settings.steps}"
             hijack.fixes = [fixes]  # the token table eats them at every pass

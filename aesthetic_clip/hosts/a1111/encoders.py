@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,25 @@ class HostEncoder:
 
     Attributes:
         wrapper: has ``encode_with_transformers``, ``tokenize``, ``hijack`` (modules/sd_hijack_clip.py).
-        encoder: the tower inside it.
+        model: the loaded checkpoint that it belongs to.
     """
 
     wrapper: Any
-    encoder: TextEncoder
+    model: Any
+
+    @property
+    def space(self) -> Space:
+        """Its CLIP space, known without its text projection."""
+        return space_of(_dim(self.wrapper))
+
+    @functools.cached_property
+    def encoder(self) -> TextEncoder:
+        """The tower inside the wrapper.
+
+        Raises:
+            AestheticError: its text projection is missing.
+        """
+        return _text_encoder(self.wrapper, self.model)
 
 
 def host_encoders(model: Any) -> list[HostEncoder]:
@@ -39,9 +54,9 @@ def host_encoders(model: Any) -> list[HostEncoder]:
     whenever it feels like it.
 
     Raises:
-        AestheticError: no CLIP there, or its text projection is missing.
+        AestheticError: no CLIP there.
     """
-    return [HostEncoder(wrapper, _text_encoder(wrapper, model)) for wrapper in _wrappers(model)]
+    return [HostEncoder(wrapper, model) for wrapper in _wrappers(model)]
 
 
 def model_spaces(model: Any) -> list[Space]:
@@ -50,7 +65,7 @@ def model_spaces(model: Any) -> list[Space]:
     Raises:
         AestheticError: no CLIP there.
     """
-    return [space_of(_dim(wrapper)) for wrapper in _wrappers(model)]
+    return [host.space for host in host_encoders(model)]
 
 
 def _wrappers(model: Any) -> list[Any]:

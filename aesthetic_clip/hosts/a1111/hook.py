@@ -62,6 +62,12 @@ def request(p: Any, read: Callable[[], Settings]) -> None:
         setattr(p, _REQUEST, Request(error=error))
 
 
+def refused(error: AestheticError) -> AestheticError:
+    """The error, with what the WebUI's API takes for its answer: status 422 and the sentence."""
+    error.status_code, error.detail = 422, str(error)  # type: ignore[attr-defined]
+    return error
+
+
 def install() -> None:
     """Wrap the two methods."""
     for name, wrap in _WRAPS.items():
@@ -116,9 +122,7 @@ def _wrap_get_conds(original: Callable[..., Any]) -> Callable[..., Any]:
             finally:
                 delattr(self, _KEY)
         except AestheticError as error:
-            # The WebUI's API answers with these two if an exception has them.
-            error.status_code, error.detail = 422, str(error)  # type: ignore[attr-defined]
-            raise
+            raise refused(error) from error.__cause__
         if job.interrupted:
             caches[0][0] = None
         _tell(self, asked.settings, wanted, _kept_report(conds, job.report))

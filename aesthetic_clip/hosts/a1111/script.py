@@ -62,12 +62,17 @@ def _paste(knob: Knob) -> Callable[[dict[str, Any]], object]:
     """What pasted parameters say about this knob.
 
     A picture made without an embedding resets the dropdown and leaves the rest as it
-    is; with one, what its parameters leave out is at its default.
+    is; with one, what its parameters leave out is at its default, and what can't be
+    read leaves the control as it is.
     """
 
     def paste(params: dict[str, Any]) -> object:
         if BY_NAME["embedding"].infotext not in params:
             return knob.default if knob.name == "embedding" else None
-        return params.get(knob.infotext, knob.default)
+        try:
+            # Of the knob's type: for the API the WebUI would make True of the text "False".
+            return knob.parse(params.get(knob.infotext))
+        except AestheticError:
+            return None
 
     return paste

@@ -7,9 +7,11 @@ from typing import Any
 
 from modules import scripts
 
+from ...errors import AestheticError
 from ...settings import KNOBS, Knob
 from ...ui import choices
 from . import options
+from .hook import refused
 
 _PREFIX = "[Aesthetic] "
 
@@ -55,8 +57,11 @@ def _apply(knob: Knob) -> Callable[[Any, object, object], None]:
 
 def _confirm(knob: Knob) -> Callable[[Any, list[object]], None]:
     def confirm(_p: Any, values: list[object]) -> None:
-        for value in values:
-            if knob.parse(value) and knob.name == "embedding" and value != knob.default:
-                options.embeddings().find(str(value))
+        try:
+            for value in values:
+                if knob.parse(value) and knob.name == "embedding" and value != knob.default:
+                    options.embeddings().load(str(value))
+        except AestheticError as error:
+            raise refused(error) from error.__cause__
 
     return confirm
