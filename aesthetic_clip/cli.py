@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import __version__, cli_generate
+from . import __version__, cli_demo, cli_generate
 from .catalogue import CATALOGUE, download, entries
 from .embeddings import Embedding
 from .errors import AestheticError, Interrupted
@@ -454,6 +454,7 @@ def _argument(parse: Callable[[str], Any], text: str) -> Any:
 
 
 COMMANDS: dict[str, Command] = {
+    "demo": Command("run all of it once with a small random CLIP, offline", cli_demo.arguments, cli_demo.run),
     "create": Command("make an embedding from pictures or their features", _create_arguments, _create),
     "merge": Command("make an embedding from the parts that several machines made", _merge_arguments, _merge),
     "list": Command("show what there is", _no_arguments, _list),
