@@ -305,8 +305,8 @@ class _Model:
         try:
             return self.pipe(
                 **embeds,
-                height=args.H,
-                width=args.W,
+                height=args.H or self._own_size(0),
+                width=args.W or self._own_size(1),
                 num_inference_steps=args.ddim_steps,
                 guidance_scale=args.scale,
                 # On the CPU, so that a seed means the same everywhere.
@@ -318,6 +318,11 @@ class _Model:
                 "",
                 "Lower --n_samples, or choose a smaller size with --W and --H.",
             ) from error
+
+    def _own_size(self, axis: int) -> int:
+        # The pipeline takes neither height nor width unless it gets both.
+        size = self.pipe.unet.config.sample_size
+        return int((size if isinstance(size, int) else size[axis]) * self.pipe.vae_scale_factor)
 
 
 @contextlib.contextmanager

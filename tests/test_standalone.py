@@ -113,7 +113,9 @@ def assert_same_state(pipe: Any, before: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("clip_skip", [None, 1])
 @pytest.mark.parametrize("slerp", [False, True])
 def test_sd1_is_the_plain_method(sd: Any, tower: Path, clip_skip: int | None, slerp: bool) -> None:
-    module, similarities = optimised(sd.text_encoder, pipelines.projection(), sd.tokenizer, PROMPT, vector(pipelines.DIM))
+    module, similarities = optimised(
+        sd.text_encoder, pipelines.projection(), sd.tokenizer, PROMPT, vector(pipelines.DIM)
+    )
     settings = dataclasses.replace(SETTINGS, slerp=slerp)
     result = encode_prompts(sd, PROMPT, settings, TASTE, text_tower=tower, negative_prompt="fog", clip_skip=clip_skip)
 
@@ -131,7 +133,9 @@ def _skipped(module: Any, tokens: Any, clip_skip: int | None) -> Tensor:
     ids = tokens(PROMPT, padding="max_length", return_tensors="pt").input_ids
     inner = getattr(module, "text_model", module)
     output = module(ids, output_hidden_states=True)
-    return output.last_hidden_state if clip_skip is None else inner.final_layer_norm(output.hidden_states[-1 - clip_skip])
+    return (
+        output.last_hidden_state if clip_skip is None else inner.final_layer_norm(output.hidden_states[-1 - clip_skip])
+    )
 
 
 def test_sdxl_is_the_plain_method_on_each_encoder(sdxl: Any, tower: Path) -> None:
@@ -153,7 +157,9 @@ def test_sdxl_is_the_plain_method_on_each_encoder(sdxl: Any, tower: Path) -> Non
 
 
 @pytest.mark.parametrize(("dim", "moves", "stays"), [(pipelines.DIM, 0, 1), (pipelines.DIM_2, 1, 0)])
-def test_an_embedding_for_one_encoder_leaves_the_other(sdxl: Any, tower: Path, dim: int, moves: int, stays: int) -> None:
+def test_an_embedding_for_one_encoder_leaves_the_other(
+    sdxl: Any, tower: Path, dim: int, moves: int, stays: int
+) -> None:
     shares = (slice(0, pipelines.WIDTH), slice(pipelines.WIDTH, None))
     ordinary = encoded_by(sdxl, PROMPT)
     result = encode_prompts(sdxl, PROMPT, SETTINGS, embedding(dim), text_tower=tower)
@@ -180,7 +186,9 @@ def test_sd2_is_the_plain_method_on_the_whole_tower(
     moved.load_state_dict({k: v for k, v in module.state_dict().items() if ".layers.2." not in k})
     before = state(pipe)
     result = encode_prompts(pipe, PROMPT, SETTINGS, TASTE, text_tower=path)
-    expected = blend(encoded_by(pipe, PROMPT)[0], encoded_by(with_parts(pipe, text_encoder=moved), PROMPT)[0], 0.9, False)
+    expected = blend(
+        encoded_by(pipe, PROMPT)[0], encoded_by(with_parts(pipe, text_encoder=moved), PROMPT)[0], 0.9, False
+    )
     assert torch.allclose(result.prompt_embeds, expected, **CLOSE)
     assert result.similarities[0]["CLIP-32"] == pytest.approx(similarities, abs=1e-4)
     assert_same_state(pipe, before)
@@ -296,7 +304,9 @@ def test_nothing_to_move_is_the_plain_pipeline(
 
 
 def test_prompts_do_not_influence_each_other(sdxl: Any, tower: Path) -> None:
-    together = encode_prompts(sdxl, [PROMPT, "", OTHER], SETTINGS, BOTH, text_tower=tower, negative_prompt=["a", "b", "c"])
+    together = encode_prompts(
+        sdxl, [PROMPT, "", OTHER], SETTINGS, BOTH, text_tower=tower, negative_prompt=["a", "b", "c"]
+    )
     for i, (text, negative) in enumerate(zip([PROMPT, "", OTHER], "abc")):
         alone = encode_prompts(sdxl, text, SETTINGS, BOTH, text_tower=tower, negative_prompt=negative)
         for name, tensor in alone.arguments().items():
@@ -395,28 +405,31 @@ def test_a_folder_may_carry_its_projection(tmp_path: Path, tower: Path, sd: Any)
 # Faults
 
 
-def _faults() -> dict[str, tuple[Callable[[Any], object], str]]:
+def _faults() -> dict[str, tuple[Callable[[Any, Path], object], str]]:
     return {
-        "another space": (lambda pipe: encode_prompts(pipe, PROMPT, SETTINGS, embedding(768, 1280)), "does not fit"),
-        "no prompt": (lambda pipe: encode_prompts(pipe, [], SETTINGS, TASTE), "no prompt"),
+        "another space": (
+            lambda pipe, tower: encode_prompts(pipe, PROMPT, SETTINGS, embedding(768, 1280), text_tower=tower),
+            "does not fit",
+        ),
+        "no prompt": (lambda pipe, _: encode_prompts(pipe, [], SETTINGS, TASTE), "no prompt"),
         "negatives": (
-            lambda pipe: encode_prompts(pipe, PROMPT, SETTINGS, TASTE, negative_prompt=["a", "b"]),
+            lambda pipe, _: encode_prompts(pipe, PROMPT, SETTINGS, TASTE, negative_prompt=["a", "b"]),
             "2 negative prompts for 1",
         ),
-        "knob": (lambda pipe: encode_prompts(pipe, PROMPT, Settings(steps=99), TASTE), "from 0 to 50"),
-        "no library": (lambda pipe: encode_prompts(pipe, PROMPT, Settings(embedding="x")), "no library was given"),
+        "knob": (lambda pipe, _: encode_prompts(pipe, PROMPT, Settings(steps=99), TASTE), "from 0 to 50"),
+        "no library": (lambda pipe, _: encode_prompts(pipe, PROMPT, Settings(embedding="x")), "no library was given"),
         "not in the library": (
-            lambda pipe: encode_prompts(pipe, PROMPT, Settings(embedding="x"), Library((Path("/nowhere"),))),
+            lambda pipe, _: encode_prompts(pipe, PROMPT, Settings(embedding="x"), Library((Path("/nowhere"),))),
             "no aesthetic embedding 'x'",
         ),
     }
 
 
 @pytest.mark.parametrize("name", _faults())
-def test_faults_are_explained(name: str, sd: Any) -> None:
+def test_faults_are_explained(name: str, sd: Any, tower: Path) -> None:
     call, match = _faults()[name]
     with pytest.raises(AestheticError, match=match):
-        call(sd)
+        call(sd, tower)
 
 
 def test_another_kind_of_pipeline_is_refused(sd: Any) -> None:

@@ -44,7 +44,7 @@ def load_pipeline(model: str, device: str, dtype: torch.dtype, config: str | Non
         if path.is_file():
             pipe = _from_file(diffusers, path, dtype, config)
         elif path.is_dir() or _HUB_ID.fullmatch(model):
-            pipe = diffusers.DiffusionPipeline.from_pretrained(str(path) if path.is_dir() else model, torch_dtype=dtype)
+            pipe = diffusers.DiffusionPipeline.from_pretrained(str(path) if path.is_dir() else model, dtype=dtype)
         else:
             raise AestheticError(
                 f"There is no model {model!r}.",
@@ -99,7 +99,7 @@ def _from_file(diffusers: Any, path: Path, dtype: torch.dtype, config: str | Non
     pipeline = getattr(diffusers, _KINDS[kind])
     more = {} if config is None else {"config": config}
     try:
-        return pipeline.from_single_file(str(path), torch_dtype=dtype, **more)
+        return pipeline.from_single_file(str(path), dtype=dtype, **more)
     except Exception as error:
         if config is not None:
             raise
