@@ -196,7 +196,7 @@ def test_stopping_saves_nothing_unless_asked(encoder: ImageEncoder, folder: Path
 def test_no_more_than_two_batches_are_decoded_ahead(encoder: ImageEncoder, folder: Path) -> None:
     """Memory does not grow with the number of pictures."""
     taken, most = 0, 0
-    paths = find_images([folder]) * 10
+    paths = find_images([folder]) * 3
 
     class Watched(list):  # type: ignore[type-arg]
         def __iter__(self) -> Iterator[Path]:
