@@ -4,6 +4,7 @@
     python3 tests/run.py -k tags    the tests that pytest selects with these arguments
 
 The two sets are current releases (Python 3.10 or later) and the WebUI's pins (Python 3.10).
+The WebUI's own modules, from a package, run in the second with this extension in them.
 With WEBUI_DIR set to an installed WebUI, its own suite runs as well.
 """
 
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+WEBUI_MODULES = "auto1111sdk==0.0.95"
 BIN = "Scripts" if os.name == "nt" else "bin"
 
 
@@ -53,6 +55,20 @@ def environment(name: str, python: str, extras: str) -> Path:
     return interpreter
 
 
+def add_webui_modules(interpreter: Path) -> bool:
+    """Put the WebUI's modules into the environment with its pins; whether they are there now."""
+    stamp = interpreter.parents[1] / "webui_modules"
+    if not stamp.is_file():
+        print(f"== adding {WEBUI_MODULES}", flush=True)
+        pip = [str(interpreter), "-m", "pip", "install", "-q"]
+        # Its own needs would replace the pins.
+        for what in (["-e", f"{ROOT}[webui,sdk-host]"], ["--no-deps", WEBUI_MODULES]):
+            if subprocess.run([*pip, *what]).returncode:
+                return False
+        stamp.touch()
+    return True
+
+
 def main() -> int:
     failed, left_out = [], []
 
@@ -69,8 +85,15 @@ def main() -> int:
     if python := find_python("3.10"):
         pinned = environment("webui", python, "test,webui")
         step("tests, the WebUI's pins", pinned, "-m", "pytest", *sys.argv[1:])
+        if sys.argv[1:]:
+            left_out.append("the WebUI's conditioning path, which runs with everything, or by pytest tests/sdk_host")
+        elif add_webui_modules(pinned):
+            # By itself: it makes its process a WebUI.
+            step("the WebUI's conditioning path", pinned, "-m", "pytest", "tests/sdk_host")
+        else:
+            failed.append(f"the WebUI's conditioning path: {WEBUI_MODULES} can't be installed")
     else:
-        left_out.append("the tests under the WebUI's pins: they need Python 3.10")
+        left_out.append("the tests under the WebUI's pins and its conditioning path: they need Python 3.10")
     if not os.environ.get("WEBUI_DIR"):
         left_out.append("the suite in the real WebUI: set WEBUI_DIR to an installed one")
 
