@@ -1,0 +1,69 @@
+"""The trained parts of the demonstration model, from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..embeddings import Embedding
+from ..spaces import Space, space_of
+from ..text_encoder import TransformersTextEncoder
+from ..vision import Checkpoint, ImageEncoder, load
+from . import world
+from .architecture import WIDTH, Classifier
+
+MODEL = Path(__file__).parent / "model"
+"""The stored model: a diffusers ``StableDiffusionPipeline``, with more files beside it."""
+
+SPACE: Space = space_of(WIDTH)
+PROJECTION_FILE = "text_projection.safetensors"
+CLASSIFIER_FILE = "classifier.safetensors"
+
+
+def load_pipeline(model: Path = MODEL) -> Any:
+    """The ``StableDiffusionPipeline`` in fp32 on the CPU, without its progress bar."""
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(str(model), torch_dtype=torch.float32, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def load_image_encoder(model: Path = MODEL) -> ImageEncoder:
+    """The vision half of the CLIP whose text half the pipeline reads."""
+    return load(SPACE, Checkpoint("transformers", model / "image_encoder", "aesthetic-clip demonstration"))
+
+
+def load_text_encoder(pipe: Any, model: Path = MODEL) -> TransformersTextEncoder:
+    """The pipeline's text tower with its projection, ready to be optimised."""
+    from safetensors.torch import load_file
+
+    projection = load_file(str(model / PROJECTION_FILE))["text_projection.weight"]
+    return TransformersTextEncoder(pipe.text_encoder, projection.float().T)
+
+
+def load_classifier(model: Path = MODEL) -> Classifier:
+    """What reads shape, colour, background and style off a picture, independently of the CLIP."""
+    from safetensors.torch import load_file
+
+    classifier = Classifier()
+    weights = load_file(str(model / CLASSIFIER_FILE))
+    classifier.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    return classifier.eval().requires_grad_(False)
+
+
+def classify(classifier: Classifier, pictures: Tensor) -> dict[str, Tensor]:
+    """Probabilities (B, n) by field, for pictures (B, 3, SIZE, SIZE) from 0 to 1."""
+    with torch.no_grad():
+        return {name: logits.softmax(-1) for name, logits in classifier(pictures * 2 - 1).items()}
+
+
+def style_embedding(encoder: ImageEncoder, style: str, n: int = 24, seed: int = 1) -> Embedding:
+    """An aesthetic embedding of drawn pictures of one style, made as from a user's folder."""
+    from ..create import create, to_embedding
+
+    pictures = [(f"{style}-{i}", image) for i, image in enumerate(world.style_images(style, n, seed))]
+    return to_embedding(create(pictures, [encoder], workers=1), style)
