@@ -146,7 +146,7 @@ def write_single_file(folder: Path) -> tuple[Path, Path]:
         vae=vae,
         text_encoder=transformers.CLIPTextModel(transformers.CLIPTextConfig.from_pretrained(clip)),
         tokenizer=tokenizer(),
-        scheduler=diffusers.DDIMScheduler(),
+        scheduler=diffusers.DDIMScheduler(steps_offset=1, clip_sample=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

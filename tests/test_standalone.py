@@ -238,6 +238,8 @@ def test_sd2_with_anothers_tower_is_refused(tmp_path: Path, monkeypatch: pytest.
     pipe = pipelines.sd(pipelines.text_encoder(layers=2))
     with pytest.raises(AestheticError, match="not those that the pipeline has"):
         encode_prompts(pipe, PROMPT, SETTINGS, TASTE, text_tower=path)
+    with pytest.raises(AestheticError, match="no text tower of 2 layers"):
+        encode_prompts(pipe, PROMPT, SETTINGS, TASTE, text_tower=pipelines.write_projection(tmp_path))
     with pytest.raises(AestheticError, match="no text tower at"):
         encode_prompts(pipe, PROMPT, SETTINGS, TASTE, text_tower=tmp_path / "nowhere")
     (tmp_path / "broken.safetensors").write_bytes(b"broken")

@@ -8,6 +8,7 @@ Only SDXL's second encoder is whole.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from ...errors import AestheticError
 from ...spaces import PUBLISHED, VIT_H, VIT_L, Space, space_of
 from ...text_encoder import TextEncoder, TransformersTextEncoder
 from ...text_projection import ProjectionSources, find_text_projection
-from .tower_files import LayerFile
+from .tower_files import read_layers
 
 PROJECTION_FILE = "text_projection.safetensors"
 _LONGEST = 77
@@ -62,6 +63,10 @@ class _CompletedTextEncoder(TextEncoder):
             return self.module.text_encoder(input_ids=ids).last_hidden_state  # type: ignore[operator]
         finally:
             del layers[count:]
+
+
+def _report(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _inner(text_encoder: Any) -> Any:
@@ -133,7 +138,7 @@ class PipelineEncoder:
 
     def _projection(self, path: Path | None) -> Tensor:
         try:
-            return find_text_projection(self.width, ProjectionSources(path))
+            return find_text_projection(self.width, ProjectionSources(path, report=_report))
         except AestheticError as error:
             raise AestheticError(
                 error.what,
@@ -144,21 +149,21 @@ class PipelineEncoder:
 
     def _completed(self, tower: Path) -> TextEncoder:
         """With the layers that ``tower`` has beyond the pipeline's."""
-        inner = _inner(self.module)
-        layers = inner.encoder.layers
-        with LayerFile(_tower_file(tower)) as file:
-            if file.count < len(layers):
-                raise AestheticError(
-                    f"{tower} does not complete the pipeline's text encoder.",
-                    f"It has {file.count} layers of a text tower, and the pipeline itself has {len(layers)}.",
-                    "Give the whole published CLIP that the pipeline's text encoder was cut from.",
-                )
-            last = len(layers) - 1
-            _refuse_stranger(layers[last].mlp.fc1.weight, file.layer(last)["mlp.fc1.weight"], tower)
-            added = [self._layer(file.layer(number)) for number in range(len(layers), file.count)]
-        projection = self._projection(file.path)
-        if not added:
+        own = _inner(self.module).encoder.layers
+        last = len(own) - 1
+        file = _tower_file(tower)
+        layers = read_layers(file, last)
+        if last not in layers:
+            raise AestheticError(
+                f"{tower} does not complete the pipeline's text encoder.",
+                f"It has no text tower of {len(own)} layers or more.",
+                "Give the whole published CLIP that the pipeline's text encoder was cut from.",
+            )
+        _refuse_stranger(own[last].mlp.fc1.weight, layers.pop(last)["mlp.fc1.weight"], tower)
+        projection = self._projection(file)
+        if not layers:
             return _PipelineTextEncoder(self.module, projection)
+        added = [self._layer(weights) for weights in layers.values()]
         return _CompletedTextEncoder(_Completed(self.module, added), projection)
 
     def _layer(self, weights: dict[str, Tensor]) -> nn.Module:
