@@ -39,7 +39,7 @@ def test_drawing_follows_from_the_scene() -> None:
     first, again = (world.draw(world.scene(random.Random(5))) for _ in range(2))
     assert first.shape == (world.SIZE, world.SIZE, 3)
     assert first.dtype == np.float32
-    assert 0 <= first.min() and first.max() <= 1
+    assert first.min() >= 0 and first.max() <= 1
     assert np.array_equal(first, again)
     assert not np.array_equal(first, world.draw(world.scene(random.Random(6))))
 

@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import math
+import random
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -31,7 +32,7 @@ from ..preprocess import normalise
 from ..settings import Settings
 from ..text_encoder import TextEncoder
 from ..vision import ImageEncoder
-from . import loading, world
+from . import loading, train, world
 from .architecture import Classifier
 
 STEPS = (0, 2, 5, 10, 15, 20)
@@ -318,6 +319,61 @@ def plot(entries: Sequence[dict[str, Any]], path: Path) -> None:
     pyplot.close(figure)
 
 
+def quality(bench: Bench, pictures: int = 200) -> dict[str, Any]:
+    """How good the model's parts are by themselves, on pictures that none of them was trained on.
+
+    Returns:
+        ``psnr``: of the autoencoder in dB, over all and by look; ``classifier``: how
+        often it is right about drawn and about restored pictures; ``clip``: how often
+        the right value of each field is nearest to a picture, the rest of the sentence being right.
+    """
+    rng = random.Random(12345)
+    scenes = [world.scene(rng, world.HELD_OUT) for _ in range(pictures)]
+    drawn = train.pictures(scenes)
+    vae = bench.pipe.vae
+    with torch.no_grad():
+        restored = vae.decode(vae.encode(train.pixels(drawn)).latent_dist.mean).sample.clamp(-1, 1) / 2 + 0.5
+    error = (restored - drawn / 255).square().mean((1, 2, 3))
+
+    def decibels(some: list[int]) -> float:
+        return round(-10 * math.log10(float(error[some].mean())), 2)
+
+    truth = train.labels(scenes)
+    right: dict[str, dict[str, float]] = {}
+    for name, images in (("drawn", drawn / 255), ("restored", restored)):
+        said = loading.classify(bench.classifier, images)
+        right[name] = {f: round(float((said[f].argmax(-1) == truth[f]).float().mean()), 3) for f in truth}
+    encoder = bench.image_encoder
+    features = unit(encoder.encode(normalise(drawn, encoder.mean, encoder.std)))
+    known: dict[str, Tensor] = {}
+    clip = {}
+    for field, values in Classifier.FIELDS.items():
+        hits = 0
+        for i, scene in enumerate(scenes):
+            said_by = {**vars(scene.content), "look": scene.look}
+            rows = []
+            for value in values:
+                sentence = _sentence(**{**said_by, field: value})
+                if sentence not in known:
+                    ids, end = bench.ids(sentence)
+                    known[sentence] = unit(bench.text_encoder.text_feature(ids[: end + 1]))
+                rows.append(known[sentence])
+            hits += values[int((torch.stack(rows) @ features[i]).argmax())] == said_by[field]
+        clip[field] = round(hits / len(scenes), 3)
+    by_look = {look: decibels([i for i, s in enumerate(scenes) if s.look == look]) for look in world.LOOKS}
+    return {
+        "pictures": pictures,
+        "psnr": {"all": decibels(list(range(pictures))), **by_look},
+        "classifier": right,
+        "clip": clip,
+    }
+
+
+def _sentence(shape: str, colour: str, background: str, look: str) -> str:
+    prompt = world.Content(shape, colour, background).prompt
+    return f"{prompt}, {world.STYLES[look][0]}" if look in world.STYLES else prompt
+
+
 def report(out: Path) -> list[dict[str, Any]]:
     """Write summary.json, table.md and plot.png from pictures.csv."""
     entries = summary(read(out / "pictures.csv"))
@@ -337,12 +393,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="pictures per prompt")
     parser.add_argument("--styles", nargs="+", choices=list(world.STYLES), default=list(world.STYLES))
     parser.add_argument("--only-paper", action="store_true", help="the paper's conditions without the variants")
+    parser.add_argument("--quality", action="store_true", help="measure the model's parts instead, into quality.json")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after the condition that reaches this")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options.model)
+    if options.quality:
+        text = json.dumps(quality(bench), indent=1)
+        (options.out / "quality.json").write_text(text, encoding="utf-8")
+        print(text)
+        return
     conditions = (PAPER[0], Condition(named=True), *PAPER[1:], *(() if options.only_paper else VARIANTS))
     contents = world.HELD_OUT[: options.prompts]
     whole = run(
