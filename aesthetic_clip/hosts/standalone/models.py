@@ -111,6 +111,7 @@ def _from_file(diffusers: Any, path: Path, dtype: torch.dtype, config: str | Non
 
 
 def _reason(error: Exception) -> str:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    first = first if len(first) <= _LONGEST_REASON else first[:_LONGEST_REASON] + "..."
-    return first if first.endswith((".", "!", "?")) else first + "."
+    # The first sentence of what may be a page.
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    said = re.split(r"(?<=[.!?]) ", said)[0].rstrip(".")
+    return (said if len(said) <= _LONGEST_REASON else said[:_LONGEST_REASON] + "..") + "."
