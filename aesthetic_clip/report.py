@@ -28,18 +28,16 @@ def error(fault: AestheticError) -> str:
     return f"<div class='error'>{html.escape(str(fault))}</div>"
 
 
-def pace(done: int, total: int, rate: float, seconds_left: float) -> str:
-    """One line for a progress bar."""
-    minutes, seconds = divmod(round(seconds_left), 60)
-    left = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    return f"{done} of {total} pictures, {rate:.1f} per second, {left} left"
+def pace(done: int, total: int, rate: float) -> str:
+    """One line for a progress bar, which tells the time left itself."""
+    return f"{done} of {total} pictures, {rate:.1f} per second,"
 
 
 def created(embedding: Embedding, result: CreateResult, library: Library) -> str:
     """Counts, coherence, similar embeddings and what was skipped."""
     kept = "" if result.complete else " (interrupted: only what was done until then)"
-    parts = [f"<p><b>{html.escape(embedding.name)}</b> was made from {result.used} pictures{kept}. "
-             f"{len(result.skipped)} were skipped.</p>"]  # fmt: skip
+    skipped = f" {_count(len(result.skipped), 'file')} skipped." if result.skipped else ""
+    parts = [f"<p><b>{html.escape(embedding.name)}</b>: made from {_count(result.used, 'picture')}{kept}.{skipped}</p>"]
     for space, cosine in result.mean_cosine.items():
         parts.append(f"<p>{space.name}: mean cosine of the pictures to their mean {cosine:.3f}</p>"
                      + _bars(result.histograms[space]))  # fmt: skip
@@ -125,6 +123,10 @@ def numbers(text: str, count: int) -> list[float]:
         raise AestheticError(f"The weights {text!r} don't fit.", f"There are {count} embeddings.",
                              "Write one number for each, in their order, with commas between them.")  # fmt: skip
     return values
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _similar(embedding: Embedding, library: Library) -> str:

@@ -6,12 +6,11 @@ Knows gradio (3.41 to current) and the core; what only a host can do is handed i
 from __future__ import annotations
 
 import contextlib
-import functools
 import html
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import gradio as gr
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from . import report
 from .catalogue import CATALOGUE, REPOSITORY, download
-from .create import Source, create, keep
+from .create import Skipped, Source, create, keep
 from .embeddings import SUFFIXES
 from .errors import AestheticError, Interrupted
 from .images import find_images
@@ -48,7 +47,7 @@ class TabHost:
         picture: an item of a gallery as an image.
         job: makes a long function one of the host's jobs; it gets a job id before its
             own arguments and returns values for the outputs, the last of which is HTML.
-        progress: shows how far a job is: done, in all, a line of text.
+        progress: shows how far a job is: done, in all, a line of text; and the time left, counted from the last 0 done.
         stopped: whether the user interrupted the job.
         interrupt: interrupts it.
         submit_js: name of the page's function that starts a job, if it has one.
@@ -77,10 +76,14 @@ class Tab:
     Attributes:
         sent: gallery of pictures that were sent here.
         sent_accordion: what it is folded away in.
+        lists: every list of embeddings, here and elsewhere.
+        fresh_lists: their values now, for a page that is opened later than this was built.
     """
 
     sent: Any
     sent_accordion: Any
+    lists: list[Any]
+    fresh_lists: Callable[[], list[Any]]
 
 
 def build(host: TabHost) -> Tab:
@@ -93,7 +96,7 @@ def build(host: TabHost) -> Tab:
     lists = [*host.dropdowns, *shelf.dropdowns, shelf.table]
     _connect_create(host, form, lists)
     _connect_library(host, shelf, lists)
-    return Tab(form.sent, form.sent_accordion)
+    return Tab(form.sent, form.sent_accordion, lists, lambda: _lists(host, len(shelf.dropdowns)))
 
 
 def _lists(host: TabHost, own: int) -> list[Any]:
@@ -105,6 +108,24 @@ def _lists(host: TabHost, own: int) -> list[Any]:
         *(gr.update(choices=names) for _ in range(own)),
         report.table(library),
     ]
+
+
+def reserve(library: Library, name: str, overwrite: bool = False) -> str:
+    """The checked name, free and in a folder that can be written: to be asked before long work.
+
+    Raises:
+        AestheticError: it is not.
+    """
+    name = library.refuse_taken(name, overwrite)
+    folder = library.folders[0]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise AestheticError(f"{name!r} could not be saved.", f"{folder} can't be written: {error.strerror or error}.",
+                             "Make it a folder that this program may write to, and try again.") from error  # fmt: skip
+    return name
 
 
 # Create
@@ -148,7 +169,7 @@ def _create_form(host: TabHost) -> _CreateForm:
             with gr.Accordion(
                 "Pictures sent from a gallery", open=False, elem_id=f"{ID}_sent_accordion"
             ) as sent_accordion:
-                sent = gr.Gallery(label="Sent", columns=6, elem_id=f"{ID}_sent", show_label=False)
+                sent = gr.Gallery(label="Sent", columns=6, height=220, elem_id=f"{ID}_sent", show_label=False)
                 clear = gr.Button("Take them out", elem_id=f"{ID}_clear")
                 clear.click(fn=lambda: [], inputs=[], outputs=[sent])
             spaces = gr.CheckboxGroup(
@@ -173,6 +194,7 @@ def _create_form(host: TabHost) -> _CreateForm:
                 start = gr.Button("Create embedding", variant="primary", elem_id=f"{ID}_start")
                 stop = gr.Button("Interrupt", elem_id=f"{ID}_stop")
         with gr.Column(elem_id=f"{ID}_output"):
+            gr.HTML(elem_id=f"{ID}_progress")
             preview = gr.Image(label="Nearest to the mean", interactive=False, elem_id=f"{ID}_preview")
             result = gr.HTML(elem_id=f"{ID}_result")
     return _CreateForm(name, folders, recursive, uploads, sent, sent_accordion, spaces, batch_size, note, overwrite, raw,
@@ -182,32 +204,46 @@ def _create_form(host: TabHost) -> _CreateForm:
 def _connect_create(host: TabHost, form: _CreateForm, lists: list[Any]) -> None:
     own = len(lists) - len(host.dropdowns) - 1
 
-    def run(_id: str, name: str, folders: str, recursive: bool, uploads: Any, sent: Any, spaces: list[str],
-            batch_size: float, note: str, overwrite: bool, raw: bool, keep_partial: bool,
-            allow_download: bool) -> list[Any]:  # fmt: skip
+    def make(name: str, folders: str, recursive: bool, uploads: Any, sent: Any, spaces: list[str],
+             batch_size: float, note: str, overwrite: bool, raw: bool, keep_partial: bool,
+             allow_download: bool) -> list[Any]:  # fmt: skip
         library = host.library()
-        name = library.refuse_taken(name, overwrite)
-        sources = [*_from_folders(host, folders, recursive), *_from_uploads(uploads), *_from_gallery(host, sent)]
+        name = reserve(library, name, overwrite)
+        files = _from_uploads(uploads)
+        sources = [*_from_folders(host, folders, recursive), *files, *_from_gallery(host, sent)]
         if not sources:
             raise AestheticError("There are no pictures to make an embedding of.", "No source is filled in.",
                                  "Name a folder, drop some files, or send pictures from a gallery.")  # fmt: skip
         wanted = [space for text in spaces if (space := space_named(text))] or list(host.spaces())
-        try:
-            with contextlib.ExitStack() as stack:
-                encoders = []
-                for space in wanted:
-                    host.progress(0, len(sources), f"Loading the image encoder for {space.name}")
-                    encoders.append(stack.enter_context(host.encoder(space, allow_download)))
-                result = create(sources, encoders, batch_size=int(batch_size), raw=raw, stopped=host.stopped,
-                                progress=lambda done, total, rate, left: host.progress(
-                                    done, total, report.pace(done, total, rate, left)),
-                                keep_partial=keep_partial)  # fmt: skip
-        except Interrupted:
-            raise AestheticError("Interrupted: nothing was saved.") from None
+        with contextlib.ExitStack() as stack:
+            encoders = []
+            for space in wanted:
+                if host.stopped():
+                    raise Interrupted
+                host.progress(0, len(sources), f"Loading the image encoder for {space.name}")
+                encoders.append(stack.enter_context(host.encoder(space, allow_download)))
+            host.progress(0, len(sources), "Reading the first pictures")
+            result = create(sources, encoders, batch_size=int(batch_size), raw=raw, stopped=host.stopped,
+                            progress=lambda done, total, rate, _: host.progress(
+                                done, total, report.pace(done, total, rate)),
+                            keep_partial=keep_partial)  # fmt: skip
+        # People know the file that they uploaded, not where the server put it.
+        own_names = {str(file): file.name for file in files}
+        result.skipped = [Skipped(own_names.get(name, name), reason) for name, reason in result.skipped]
         embedding, sheet = keep(result, library, name, note, overwrite)
         return [*_lists(host, own), sheet, report.created(embedding, result, library)]
 
     nothing = [gr.update() for _ in range(len(lists) + 1)]
+
+    def run(_id: str, *values: Any) -> list[Any]:
+        # The host would print a traceback and show the exception's type.
+        try:
+            return make(*values)
+        except Interrupted:
+            return [*nothing, "<p>Interrupted: nothing was saved.</p>"]
+        except AestheticError as error:
+            return [*nothing, report.error(error)]
+
     start: dict[str, Any] = {"_js": host.submit_js} if host.submit_js else {}
     # The page's function puts a job id in place of the first input.
     form.start.click(fn=host.job(run, nothing), inputs=[form.name, *form.inputs],
@@ -225,7 +261,7 @@ def _from_folders(host: TabHost, folders: str, recursive: bool) -> list[Source]:
     return list(find_images([Path(folder).expanduser() for folder in named], recursive))
 
 
-def _from_uploads(uploads: Any) -> list[Source]:
+def _from_uploads(uploads: Any) -> list[Path]:
     # Temporary files in gradio 3, paths later.
     return [Path(getattr(upload, "name", upload)) for upload in uploads or []]
 
@@ -265,6 +301,9 @@ def _library_form(host: TabHost) -> _LibraryForm:
 
     with gr.Row():
         with gr.Column(scale=3):
+            # What a button answers stands above the table, which may be longer than the screen.
+            message = gr.HTML(elem_id=f"{ID}_message")
+            picture = gr.Image(label="Picture", interactive=False, elem_id=f"{ID}_picture", visible=False)
             table = gr.HTML(report.table(host.library()), elem_id=f"{ID}_table")
             with gr.Row():
                 button("refresh", "Refresh")
@@ -272,8 +311,6 @@ def _library_form(host: TabHost) -> _LibraryForm:
             provenance = "".join(f"<li><b>{e.name}</b>: {html.escape(e.provenance)}</li>" for e in CATALOGUE)
             with gr.Accordion("Where the paper's embeddings come from", open=False):
                 gr.HTML(f"<p>{REPOSITORY}</p><ul>{provenance}</ul>")
-            message = gr.HTML(elem_id=f"{ID}_message")
-            picture = gr.Image(label="Picture", interactive=False, elem_id=f"{ID}_picture")
         with gr.Column(scale=2):
             one = gr.Dropdown(choices=names, label="Embedding", elem_id=f"{ID}_one")
             with gr.Row():
@@ -282,7 +319,7 @@ def _library_form(host: TabHost) -> _LibraryForm:
             with gr.Row():
                 format_ = gr.Radio(choices=list(SUFFIXES), value=SUFFIXES[0], label="Format", elem_id=f"{ID}_format")
                 button("export", "Export")
-            file = gr.File(label="Exported", interactive=False, elem_id=f"{ID}_file")
+            file = gr.File(label="Exported", interactive=False, elem_id=f"{ID}_file", visible=False)
             several = gr.Dropdown(choices=names, label="Several embeddings", multiselect=True, elem_id=f"{ID}_several")
             weights = gr.Textbox(
                 label="Weights",
@@ -311,20 +348,34 @@ def _connect_library(host: TabHost, form: _LibraryForm, lists: list[Any]) -> Non
     def changing(key: str, inputs: list[Any], action: Callable[..., str]) -> None:
         """A button that changes the library: its lists follow, and a message says what happened."""
 
-        def run(*values: Any) -> list[Any]:
-            said = _said(action)(*values)
-            return [*_lists(host, own), said]
+        def run(one: str | None, several: list[str] | None, *values: Any) -> list[Any]:
+            before = host.library().names()
+            try:
+                said = f"<p>{html.escape(action(*values))}</p>"
+            except AestheticError as error:
+                said = report.error(error)
+            fresh = _lists(host, own)
+            names = host.library().names()
+            if one and one not in names:
+                # After renaming, the new name is the one that has come.
+                new = [name for name in names if name not in before]
+                one = new[0] if key == "rename" and new else None
+            still = [name for name in several or [] if name in names]
+            at = len(host.dropdowns)
+            fresh[at : at + own] = [gr.update(choices=names, value=one), gr.update(choices=names, value=still)]
+            return [*fresh, said]
 
-        form.buttons[key].click(fn=run, inputs=inputs, outputs=[*lists, form.message])
+        form.buttons[key].click(fn=run, inputs=[*form.dropdowns, *inputs], outputs=[*lists, form.message])
 
     def showing(key: str, inputs: list[Any], output: Any, action: Callable[..., tuple[Any, str]]) -> None:
-        """A button that shows something in ``output``."""
+        """A button that shows something in ``output``, which is there only while it holds something."""
 
         def run(*values: Any) -> tuple[Any, str]:
             try:
-                return action(*values)
+                value, said = action(*values)
             except AestheticError as error:
-                return None, report.error(error)
+                value, said = None, report.error(error)
+            return gr.update(value=value, visible=value is not None), said
 
         form.buttons[key].click(fn=run, inputs=inputs, outputs=[output, form.message])
 
@@ -343,13 +394,14 @@ def _connect_library(host: TabHost, form: _LibraryForm, lists: list[Any]) -> Non
         return f"Moved to {host.library().trash(chosen(name))}."
 
     def rename(name: str, new_name: str) -> str:
-        return f"Renamed: {host.library().rename(chosen(name), new_name)}."
+        path = host.library().rename(chosen(name), new_name)
+        return f"Renamed: {PurePosixPath(name).with_name(path.stem)}."
 
     def export(name: str, suffix: str) -> tuple[Any, str]:
         folder = Path(tempfile.mkdtemp())
         file = folder / f"{Path(chosen(name)).name}{suffix}"
         host.library().export(name, file)
-        return str(file), f"{html.escape(name)} as {suffix}."
+        return str(file), f"Exported: {html.escape(name)} as {suffix}."
 
     def mixed(names: list[str], weights: str, new_name: str) -> str:
         library = host.library()
@@ -361,7 +413,10 @@ def _connect_library(host: TabHost, form: _LibraryForm, lists: list[Any]) -> Non
 
     def compare(names: list[str]) -> tuple[Any, str]:
         embeddings = [host.library().load(name) for name in names or []]
-        shared = [s for s in PUBLISHED if embeddings and all(s in e.vectors for e in embeddings)]
+        if len(embeddings) < 2:
+            raise AestheticError("There is nothing to compare.", "It takes two or more embeddings.",
+                                 "Choose them in the list of several.")  # fmt: skip
+        shared = [s for s in PUBLISHED if all(s in e.vectors for e in embeddings)]
         if not shared:
             raise AestheticError("These embeddings can't be compared.", "They have no CLIP space in common.",
                                  "Choose two or more of one space.")  # fmt: skip
@@ -369,6 +424,8 @@ def _connect_library(host: TabHost, form: _LibraryForm, lists: list[Any]) -> Non
         return picture, f"Cosine similarity in {shared[0].name}."
 
     def compare_text(names: list[str], text: str) -> tuple[Any, str]:
+        if not (text or "").strip():
+            raise AestheticError("There is no text to compare with.", do="Write one into the field above the button.")
         embeddings = [host.library().load(name) for name in names or host.library().names()]
         return None, report.against_text(embeddings, text, host.text_features(text))
 
@@ -385,14 +442,3 @@ def _connect_library(host: TabHost, form: _LibraryForm, lists: list[Any]) -> Non
     showing("export", [form.one, form.format], form.file, export)
     showing("compare", [form.several], form.picture, compare)
     showing("compare_text", [form.several, form.text], form.picture, compare_text)
-
-
-def _said(action: Callable[..., str]) -> Callable[..., str]:
-    @functools.wraps(action)
-    def run(*values: Any) -> str:
-        try:
-            return f"<p>{html.escape(action(*values))}</p>"
-        except AestheticError as error:
-            return report.error(error)
-
-    return run

@@ -3,7 +3,11 @@
 function aestheticCreate() {
     const args = Array.from(arguments);
     args[0] = randomId();
-    requestProgress(args[0], gradioApp().getElementById("aesthetic_create_output"), null, () => {});
+    const place = gradioApp().getElementById("aesthetic_create_progress");
+    requestProgress(args[0], place, null, () => {});
+    // The WebUI hangs its bar over the top edge, where it would cover the tabs.
+    const bar = place.parentNode.querySelector(".progressDiv");
+    Object.assign(bar.style, {position: "relative", top: "0"});
     return args;
 }
 

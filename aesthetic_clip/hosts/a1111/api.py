@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from modules import call_queue, shared
 from pydantic import BaseModel
@@ -17,7 +17,9 @@ from pydantic import BaseModel
 from ...create import create, keep
 from ...embeddings import Embedding
 from ...errors import AestheticError, Interrupted
-from ...spaces import space_named
+from ...library import Library
+from ...spaces import PUBLISHED, Space, space_named
+from ...tab import reserve
 from . import options
 from .encoders import model_spaces
 from .tab import encoder as image_encoder
@@ -41,6 +43,28 @@ class CreateRequest(BaseModel):
     note: str = ""
 
 
+class _LimitedRoute(APIRoute):  # type: ignore[misc]
+    """Stops reading a request that is larger than the most that its images may take as base64."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
+        handle = super().get_route_handler()
+
+        async def limited(request: Request) -> Response:
+            read = 0
+
+            async def receive() -> Any:
+                nonlocal read
+                message = await request.receive()
+                read += len(message.get("body", b""))
+                if read > MAX_BYTES * 4 // 3 + 2**20:
+                    raise HTTPException(413, f"The request is too large. One request takes {MAX_BYTES >> 20} MB.")
+                return message
+
+            return await handle(Request(request.scope, receive))
+
+        return limited
+
+
 def register(_demo: Any, app: FastAPI) -> None:
     """Add the routes if the WebUI's API is on (callback ``on_app_started``)."""
     if shared.cmd_opts.api or shared.cmd_opts.nowebui:
@@ -48,7 +72,8 @@ def register(_demo: Any, app: FastAPI) -> None:
 
 
 def _router() -> APIRouter:
-    router = APIRouter(prefix=PREFIX, tags=["Aesthetic Gradients"], dependencies=_authentication())
+    router = APIRouter(prefix=PREFIX, tags=["Aesthetic Gradients"], dependencies=_authentication(),
+                       route_class=_LimitedRoute)  # fmt: skip
 
     @router.get("/embeddings")
     def list_embeddings() -> list[dict[str, Any]]:
@@ -63,20 +88,19 @@ def _router() -> APIRouter:
     @router.get("/embeddings/{name:path}")
     def inspect_embedding(name: str) -> dict[str, Any]:
         with _answered():
-            return _described(options.embeddings().load(name))
+            return _described(_existing(name).load(name))
 
     @router.post("/embeddings")
     def create_embedding(request: CreateRequest) -> dict[str, Any]:
         with _answered():
             library = options.embeddings()
-            name = library.refuse_taken(request.name, request.overwrite)
+            name = reserve(library, request.name, request.overwrite)
+            wanted = _spaces(request.spaces)
             pictures = _pictures(request.images)
             with call_queue.queue_lock, contextlib.ExitStack() as stack:
                 shared.state.begin(job="aesthetic embedding")
                 stack.callback(shared.state.end)
-                spaces = [space for text in request.spaces if (space := space_named(text))] or model_spaces(
-                    shared.sd_model
-                )
+                spaces = wanted or list(model_spaces(shared.sd_model))
                 encoders = [stack.enter_context(image_encoder(space, False)) for space in spaces]
                 result = create(pictures, encoders, batch_size=request.batch_size, raw=request.raw,
                                 stopped=lambda: bool(shared.state.interrupted))  # fmt: skip
@@ -88,7 +112,7 @@ def _router() -> APIRouter:
     def delete_embedding(name: str) -> dict[str, Any]:
         """Moves it to the trash folder."""
         with _answered():
-            options.embeddings().trash(name)
+            _existing(name).trash(name)
             return {"name": name, "trashed": True}
 
     return router
@@ -119,6 +143,25 @@ def _answered() -> Iterator[None]:
         raise HTTPException(409, "Interrupted: nothing was saved.") from None
 
 
+def _existing(name: str) -> Library:
+    """The library, if it has this embedding; a path is never one of its names."""
+    library = options.embeddings()
+    try:
+        library.find(name)
+    except AestheticError as error:
+        raise HTTPException(404, str(error)) from error
+    return library
+
+
+def _spaces(texts: list[str]) -> list[Space]:
+    found = {text: space_named(text) for text in texts}
+    if unknown := [text for text, space in found.items() if space is None]:
+        raise AestheticError(f"There is no CLIP space {unknown[0]!r}.",
+                             f"There are: {', '.join(space.name for space in PUBLISHED)}.",
+                             "Choose among them, or leave them out for those of the loaded checkpoint.")  # fmt: skip
+    return [space for space in found.values() if space]
+
+
 def _pictures(images: list[str]) -> list[tuple[str, bytes]]:
     if not images or len(images) > MAX_IMAGES:
         raise AestheticError(f"There are {len(images)} images.", f"One request takes 1 to {MAX_IMAGES}.",
@@ -130,8 +173,9 @@ def _pictures(images: list[str]) -> list[tuple[str, bytes]]:
     pictures = []
     for number, text in enumerate(images, 1):
         try:
-            pictures.append((f"image {number}", base64.b64decode(text.rpartition(",")[2], validate=True)))
-        except binascii.Error as error:
+            data = "".join(text.rpartition(",")[2].split())
+            pictures.append((f"image {number}", base64.b64decode(data, validate=True)))
+        except ValueError as error:  # letters beyond ASCII raise another one than wrong ones within
             raise AestheticError(
                 f"Image {number} is not base64.", f"{error}.", "Send picture files as base64."
             ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ except ImportError:  # until 1.7
 
 SEND_BESIDE = {f"{name}_send_to_extras": name for name in ("txt2img", "img2img")}
 _GALLERIES = {f"{name}_gallery": name for name in ("txt2img", "img2img")}
+_INFOS = {f"generation_info_{name}": name for name in ("txt2img", "img2img")}
 
 
 class SendButtons:
@@ -33,12 +36,15 @@ class SendButtons:
 
     def __init__(self) -> None:
         self.galleries: dict[str, Any] = {}
+        self.infos: dict[str, Any] = {}
         self.buttons: dict[str, Any] = {}
 
     def after_component(self, component: Any, elem_id: str | None = None, **_: Any) -> None:
         """Callback ``on_after_component``."""
         if elem_id in _GALLERIES:
             self.galleries[_GALLERIES[elem_id]] = component
+        if elem_id in _INFOS:
+            self.infos[_INFOS[elem_id]] = component
         if elem_id in SEND_BESIDE:
             name = SEND_BESIDE[elem_id]
             self.buttons[name] = ui_components.ToolButton(
@@ -48,13 +54,19 @@ class SendButtons:
     def connect(self, built: tab.Tab) -> None:
         """Make the buttons fill the tab's gallery and show the tab."""
         for name, button in self.buttons.items():
-            if name in self.galleries:
-                button.click(fn=_sent, inputs=[self.galleries[name]], outputs=[built.sent, built.sent_accordion]).then(
+            if name in self.galleries and name in self.infos:
+                button.click(fn=_sent, inputs=[built.sent, self.galleries[name], self.infos[name]],
+                             outputs=[built.sent, built.sent_accordion]).then(
                     fn=None, inputs=[], outputs=[], _js="aestheticShowTab")  # fmt: skip
 
 
-def _sent(items: Any) -> tuple[list[Image.Image], Any]:
-    return [_picture(item) for item in items or []], gr.update(open=True)
+def _sent(before: Any, items: Any, info: str | None) -> tuple[list[Image.Image], Any]:
+    """What was sent before and the pictures of a gallery, without the grid that may precede them."""
+    try:
+        first = int(json.loads(info or "{}").get("index_of_first_image", 0))
+    except (ValueError, TypeError, AttributeError):
+        first = 0
+    return [_picture(item) for item in [*(before or []), *(items or [])[first:]]], gr.update(open=True)
 
 
 def _picture(item: Any) -> Image.Image:
@@ -69,20 +81,55 @@ def build(send: SendButtons) -> list[tuple[Any, str, str]]:
     with gr.Blocks(analytics_enabled=False) as page:
         built = tab.build(_host())
         send.connect(built)
+        # What the page is built with stays as it was at the start of the WebUI.
+        page.load(fn=built.fresh_lists, inputs=[], outputs=built.lists, queue=False)
     return [(page, tab.TITLE, tab.ID)]
 
 
+class _Jobs:
+    """The tab's jobs in the WebUI's queue: its Interrupt is for them alone, not for a generation before them."""
+
+    def __init__(self) -> None:
+        self._waiting: set[str] = set()
+        self._running = False
+
+    def make(self, run: tab.Job, nothing: list[Any]) -> tab.Job:
+        def begin(task: str, *values: Any) -> Any:
+            if task not in self._waiting:
+                shared.state.interrupt()
+            self._waiting.discard(task)
+            self._running = True
+            try:
+                return run(task, *values)
+            finally:
+                self._running = False
+
+        queued = call_queue.wrap_gradio_gpu_call(begin, extra_outputs=nothing)
+
+        def job(task: str, *values: Any) -> Any:
+            self._waiting.add(task)
+            return queued(task, *values)
+
+        return job
+
+    def interrupt(self) -> None:
+        self._waiting.clear()
+        if self._running:
+            shared.state.interrupt()
+
+
 def _host() -> tab.TabHost:
+    jobs = _Jobs()
     return tab.TabHost(
         library=options.embeddings,
         spaces=lambda: model_spaces(shared.sd_model),
         encoder=encoder,
         text_features=_text_features,
         picture=_picture,
-        job=lambda run, nothing: call_queue.wrap_gradio_gpu_call(run, extra_outputs=nothing),
+        job=jobs.make,
         progress=_progress,
         stopped=lambda: bool(shared.state.interrupted),
-        interrupt=lambda: shared.state.interrupt(),
+        interrupt=jobs.interrupt,
         submit_js="aestheticCreate",
         folders_allowed=not shared.cmd_opts.hide_ui_dir_config,
         dropdowns=_dropdowns(),
@@ -100,6 +147,8 @@ def _dropdowns() -> list[Any]:
 def _progress(done: int, total: int, line: str) -> None:
     state = shared.state
     state.job_count, state.job_no, state.textinfo = total, done, line
+    if not done:  # loading the encoder would count as slow pictures in the time left
+        state.time_start = time.time()
 
 
 def encoder(space: Space, download: bool) -> ImageEncoder:
