@@ -13,13 +13,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 _BLOCK = 2**18  # elements; five such blocks of fp32 stay in a processor's last cache
 
 
 class AdamInBackward:
-    """Updates ``parameters`` whenever a ``backward`` has their gradients.
+    """Updates ``parameters`` whenever a ``backward`` has their gradients; a context manager.
 
     Args:
         parameters: fp32 leaves that require a gradient.
@@ -36,10 +37,21 @@ class AdamInBackward:
         self._optimizers: dict[int, torch.optim.Adam] = {}
         self._moments: dict[int, tuple[Tensor, ...]] = {}
         self._scratch = torch.empty(0)
+        self._hooks: list[RemovableHandle] = []
+
+    def __enter__(self) -> AdamInBackward:
         # torch 2.0 has no such hook: there the gradients wait for the end of the backward pass.
-        for index, parameter in enumerate(self.parameters):
-            if hasattr(parameter, "register_post_accumulate_grad_hook"):
-                parameter.register_post_accumulate_grad_hook(functools.partial(self._update, index))
+        self._hooks = [
+            parameter.register_post_accumulate_grad_hook(functools.partial(self._update, index))
+            for index, parameter in enumerate(self.parameters)
+            if hasattr(parameter, "register_post_accumulate_grad_hook")
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A parameter, its hook and this object hold each other: without this, gigabytes would wait for the collector.
+        for hook in self._hooks:
+            hook.remove()
 
     def step(self, loss: Tensor) -> None:
         """Backward pass of the scalar ``loss`` and one step of every parameter that it reaches."""

@@ -77,13 +77,14 @@ def optimize(
         ids = ids.clone().unsqueeze(0)
         weights = encoder.weights(ids).map(lambda p: p.to(torch.float32, copy=True).requires_grad_())
         target = target.to(encoder.device, torch.float32, copy=True)
-        optimizer = AdamInBackward(weights.tensors(), lr, moments_away=memory is Memory.LOW)
         similarities = []
-        for step in range(steps):
-            before_pass(step)
-            similarity = cosine_similarity(encoder.feature(ids, weights), target.unsqueeze(0)).squeeze(0)
-            optimizer.step(-similarity)
-            similarities.append(similarity.detach())
+        with AdamInBackward(weights.tensors(), lr, moments_away=memory is Memory.LOW) as optimizer:
+            for step in range(steps):
+                before_pass(step)
+                similarity = cosine_similarity(encoder.feature(ids, weights), target.unsqueeze(0)).squeeze(0)
+                optimizer.step(-similarity)
+                similarities.append(similarity.detach())
+        del optimizer  # its moments are not needed for what follows
         before_pass(steps)
         with torch.no_grad():
             similarities.append(cosine_similarity(encoder.feature(ids, weights), target.unsqueeze(0)).squeeze(0))

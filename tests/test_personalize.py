@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +15,7 @@ from aesthetic_clip.geometry import unit
 from aesthetic_clip.optimize import Memory, bytes_needed, optimize
 from aesthetic_clip.personalize import personalize, rotated
 from aesthetic_clip.settings import Settings
-from aesthetic_clip.text_encoder import TextEncoder
+from aesthetic_clip.text_encoder import TextEncoder, Weights
 
 from .towers import END, PROMPT, START, TOWERS, encode, pad_id, padded, plain_method, text_feature
 
@@ -153,6 +157,33 @@ def test_low_memory_gives_the_same_numbers(encoder: TextEncoder, target: Tensor)
     assert low.memory is Memory.LOW
     assert low.similarities == pytest.approx(fast.similarities, abs=1e-6)
     assert bytes_needed(encoder, Memory.LOW) < bytes_needed(encoder, Memory.FAST)
+
+
+def test_memory_is_given_back_at_once(encoder: TextEncoder, target: Tensor) -> None:
+    alive: list[weakref.ref[Tensor]] = []
+    copies = Weights.map
+
+    def spy(self: Weights, change: Callable[[Tensor], Tensor]) -> Weights:
+        made = copies(self, change)
+        alive.extend(weakref.ref(p) for p in made.tensors())
+        return made
+
+    def stop(step: int) -> None:
+        if step == 3:
+            raise Interrupted
+
+    gc.collect()
+    gc.disable()  # its turn would come too late for gigabytes
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Weights, "map", spy)
+            run(encoder, target)
+            with pytest.raises(Interrupted):
+                run(encoder, target, before_pass=stop)
+        assert alive
+        assert not [reference for reference in alive if reference() is not None]
+    finally:
+        gc.enable()
 
 
 def test_draws_no_random_number(encoder: TextEncoder, target: Tensor) -> None:
