@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
@@ -43,10 +43,10 @@ class CreateRequest(BaseModel):
     note: str = ""
 
 
-class _LimitedRoute(APIRoute):  # type: ignore[misc]
+class _LimitedRoute(APIRoute):
     """Stops reading a request that is larger than the most that its images may take as base64."""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def limited(request: Request) -> Response:
