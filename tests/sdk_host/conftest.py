@@ -88,15 +88,17 @@ def host(session_host: Host) -> Iterator[Host]:
 
 
 class Passes:
-    """Counts passes over the text encoder for personalisation; ``at[n]`` is called before the n-th."""
+    """Counts passes over the text encoder for personalisation.
+
+    Attributes:
+        at: what is called before the n-th pass.
+        ready: the same, when the extension has prepared that pass.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self.at: dict[int, Callable[[], None]] = {}
-
-    def before(self) -> None:
-        self.count += 1
-        self.at.get(self.count, lambda: None)()
+        self.ready: dict[int, Callable[[], None]] = {}
 
 
 @pytest.fixture
@@ -112,8 +114,10 @@ def passes(host: Host, monkeypatch: pytest.MonkeyPatch) -> Passes:
         before_pass = arguments["before_pass"]
 
         def before(step: int) -> None:
-            counted.before()
+            counted.count += 1
+            counted.at.get(counted.count, lambda: None)()
             before_pass(step)
+            counted.ready.get(counted.count, lambda: None)()
 
         return personalize(**{**arguments, "before_pass": before})
 

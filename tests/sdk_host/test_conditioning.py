@@ -457,18 +457,21 @@ def strike() -> None:
     raise Fault
 
 
-def test_an_exception_before_any_pass_leaves_no_trace(host: Host, passes: Passes) -> None:
+@pytest.mark.parametrize("moment", ["at", "ready"])
+def test_an_exception_before_any_pass_leaves_no_trace(host: Host, passes: Passes, moment: str) -> None:
     fresh = host.encode(FAULTY, prompt=TWO_CHUNKS)
     assert passes.count == PASSES
     before = Before(host)
     for number in range(1, PASSES + 1):
         host.forget_conditioning()
-        passes.count, passes.at = 0, {number: strike}
+        passes.count = 0
+        getattr(passes, moment)[number] = strike
         with pytest.raises(Fault):
             host.encode(FAULTY, prompt=TWO_CHUNKS)
         assert passes.count == number
         before.assert_unchanged()
-        passes.count, passes.at = 0, {}
+        passes.count = 0
+        getattr(passes, moment).clear()
         assert same(host.encode(FAULTY, prompt=TWO_CHUNKS).positive, fresh.positive)
         assert passes.count == PASSES
 
