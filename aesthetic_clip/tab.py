@@ -356,13 +356,15 @@ def _connect_library(host: TabHost, form: _LibraryForm, lists: list[Any]) -> Non
                 said = report.error(error)
             fresh = _lists(host, own)
             names = host.library().names()
+            # Choices change only where they have to, since people may go on choosing meanwhile.
+            at = len(host.dropdowns)
             if one and one not in names:
                 # After renaming, the new name is the one that has come.
                 new = [name for name in names if name not in before]
-                one = new[0] if key == "rename" and new else None
+                fresh[at] = gr.update(choices=names, value=new[0] if key == "rename" and new else None)
             still = [name for name in several or [] if name in names]
-            at = len(host.dropdowns)
-            fresh[at : at + own] = [gr.update(choices=names, value=one), gr.update(choices=names, value=still)]
+            if still != (several or []):
+                fresh[at + 1] = gr.update(choices=names, value=still)
             return [*fresh, said]
 
         form.buttons[key].click(fn=run, inputs=[*form.dropdowns, *inputs], outputs=[*lists, form.message])
