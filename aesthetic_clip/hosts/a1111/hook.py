@@ -60,6 +60,12 @@ def request(p: Any, read: Callable[[], Settings]) -> None:
         setattr(p, _REQUEST, Request(read()))
     except AestheticError as error:
         setattr(p, _REQUEST, Request(error=error))
+        if not _installed:  # beside the first extension: this one job asks for what can't be done
+            p.get_conds_with_caching = functools.partial(_refuse, error)
+
+
+def _refuse(error: AestheticError, *_: Any, **__: Any) -> None:
+    raise refused(error)
 
 
 def refused(error: AestheticError) -> AestheticError:
