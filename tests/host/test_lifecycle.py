@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .conftest import EXTENSION
-from .driver import TITLE, distance, forget, optimised, options, personalised
+from .driver import TITLE, distance, forget, optimised, options, personalised, refusal
 from .webui import WebUI
 
 METHODS = """
@@ -105,7 +105,7 @@ def test_disabled_extension_leaves_the_host_as_it_was(webui: WebUI) -> None:
 @pytest.fixture
 def first_extension(webui: WebUI) -> Iterator[str]:
     """A stand-in for the first aesthetic gradients extension, enabled while the test runs."""
-    folder = webui.data_dir / "extensions" / "a-first-one"
+    folder = webui.data_dir / "extensions" / "the-first-one"
     (folder / "scripts").mkdir(parents=True)
     (folder / "aesthetic_clip.py").write_text(FIRST_MODULE)
     (folder / "scripts" / "aesthetic.py").write_text(FIRST_SCRIPT)
@@ -123,6 +123,9 @@ def test_beside_the_first_extension_this_one_stands_back(webui: WebUI, first_ext
     mark = webui.mark()
     webui.txt2img()
     assert "the first extension's process AestheticCLIP" in webui.log(mark)
+    # The API gives its arguments to the script of that title that it finds first, and this is ours.
+    assert notice in refusal(webui, "vitl")
+    webui.txt2img()
     accordion = page.locator(f"#script_txt2img_{TITLE.lower().replace(' ', '_')}_accordion")
     accordion.scroll_into_view_if_needed()
     assert notice in accordion.inner_text()
