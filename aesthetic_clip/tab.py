@@ -301,16 +301,16 @@ def _library_form(host: TabHost) -> _LibraryForm:
 
     with gr.Row():
         with gr.Column(scale=3):
-            # What a button answers stands above the table, which may be longer than the screen.
-            message = gr.HTML(elem_id=f"{ID}_message")
-            picture = gr.Image(label="Picture", interactive=False, elem_id=f"{ID}_picture", visible=False)
-            table = gr.HTML(report.table(host.library()), elem_id=f"{ID}_table")
             with gr.Row():
                 button("refresh", "Refresh")
                 button("download", "Download the paper's embeddings")
             provenance = "".join(f"<li><b>{e.name}</b>: {html.escape(e.provenance)}</li>" for e in CATALOGUE)
             with gr.Accordion("Where the paper's embeddings come from", open=False):
                 gr.HTML(f"<p>{REPOSITORY}</p><ul>{provenance}</ul>")
+            # What a button answers stands above the table, which may be longer than the screen.
+            message = gr.HTML(elem_id=f"{ID}_message")
+            picture = gr.Image(label="Picture", interactive=False, height=480, elem_id=f"{ID}_picture", visible=False)
+            table = gr.HTML(report.table(host.library()), elem_id=f"{ID}_table")
         with gr.Column(scale=2):
             one = gr.Dropdown(choices=names, label="Embedding", elem_id=f"{ID}_one")
             with gr.Row():
