@@ -49,9 +49,11 @@ class FeatureSum:
             AestheticError: the two are not of one kind.
         """
         if (self.dim, self.raw) != (other.dim, other.raw):
-            raise AestheticError("These partial results can't be merged.",
-                                 f"One has width {self.dim}, the other {other.dim}, or only one counts raw features.",
-                                 "Make all parts with the same options.")
+            raise AestheticError(
+                "These partial results can't be merged.",
+                f"One has width {self.dim}, the other {other.dim}, or only one counts raw features.",
+                "Make all parts with the same options.",
+            )
         self.total += other.total
         self.count += other.count
 
@@ -63,8 +65,11 @@ class FeatureSum:
             AestheticError: nothing was added, or the images cancel out.
         """
         if not self.count or not self.total.norm() > 1e-9 * self.count:
-            raise AestheticError("There is no mean to take.", f"It would be of {self.count} images.",
-                                 "Add images that have something in common.")
+            raise AestheticError(
+                "There is no mean to take.",
+                f"It would be of {self.count} images.",
+                "Add images that have something in common.",
+            )
         return unit(self.total).float()
 
     @property

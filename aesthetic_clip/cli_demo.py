@@ -66,8 +66,10 @@ def run(args: argparse.Namespace) -> None:
         image_encoder = load(space_of(_WIDTH), Checkpoint("transformers", model, "random weights, for demonstration"))
         result = create(find_images([pictures]), [image_encoder])
         embedding = to_embedding(result, "sunsets")
-    print(f"embedding {embedding.name!r}: {result.used} pictures, {len(result.skipped)} skipped, "
-          f"mean cosine {result.mean_cosine[image_encoder.space]:.3f}")  # fmt: skip
+    print(
+        f"embedding {embedding.name!r}: {result.used} pictures, {len(result.skipped)} skipped, "
+        f"mean cosine {result.mean_cosine[image_encoder.space]:.3f}"
+    )
 
     ids = open_clip.tokenize([args.prompt])[0]
     end = int(ids.argmax())

@@ -40,19 +40,35 @@ _LARGEST_SEED = 2**32
 def txt2img_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`txt2img`."""
     _common_arguments(parser)
-    parser.add_argument("--outdir", type=Path, default=Path("outputs/txt2img-samples"), metavar="DIR",
-                        help="where pictures go: DIR/samples and DIR/grid-0000.png (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--outdir",
+        type=Path,
+        default=Path("outputs/txt2img-samples"),
+        metavar="DIR",
+        help="where pictures go: DIR/samples and DIR/grid-0000.png (default: %(default)s)",
+    )
     _flag(parser, "skip_grid", action="store_true", help="save no grid")
     _flag(parser, "ddim_steps", type=_positive, default=50, metavar="N", help="sampling steps (default: %(default)s)")
     parser.add_argument("--plms", action="store_true", help="sample with PLMS instead of DDIM")
     parser.add_argument("--scale", type=float, default=7.5, help="guidance scale (default: %(default)s)")
-    parser.add_argument("--seed", type=_seed, default=42, metavar="N",
-                        help="of the first picture, counted up for the others; -1 draws one (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--seed",
+        type=_seed,
+        default=42,
+        metavar="N",
+        help="of the first picture, counted up for the others; -1 draws one (default: %(default)s)",
+    )
     parser.add_argument("--W", type=_size, metavar="PIXELS", help="width (default: the model's)")
     parser.add_argument("--H", type=_size, metavar="PIXELS", help="height (default: the model's)")
     _flag(parser, "n_iter", type=_positive, default=2, metavar="N", help="rounds (default: %(default)s)")
-    _flag(parser, "n_samples", type=_positive, default=3, metavar="N",
-          help="pictures at once, all of the one --prompt, or of as many lines of --from-file (default: %(default)s)")  # fmt: skip
+    _flag(
+        parser,
+        "n_samples",
+        type=_positive,
+        default=3,
+        metavar="N",
+        help="pictures at once, all of the one --prompt, or of as many lines of --from-file (default: %(default)s)",
+    )
 
 
 def encode_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,17 +83,37 @@ def _common_arguments(parser: argparse.ArgumentParser) -> None:
     prompts.add_argument("--prompt", help="what to show; tags such as <aesthetic:name:0.8> are obeyed")
     _flag(prompts, "from_file", type=Path, metavar="FILE", help="a file with one prompt in each line")
     _flag(parser, "negative_prompt", default="", help="what not to show")
-    parser.add_argument("--ckpt", "--model", default=PAPERS_MODEL, metavar="MODEL",
-                        help="Stable Diffusion 1.x, 2.x or SDXL: a diffusers folder, a .safetensors or .ckpt file, "
-                        "or an id on the hub (default: the paper's %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--ckpt",
+        "--model",
+        default=PAPERS_MODEL,
+        metavar="MODEL",
+        help="Stable Diffusion 1.x, 2.x or SDXL: a diffusers folder, a .safetensors or .ckpt file, "
+        "or an id on the hub (default: the paper's %(default)s)",
+    )
     parser.add_argument("--config", metavar="DIR", help="with a model in one file: a diffusers folder of its kind")
-    _flag(parser, "text_tower", type=Path, metavar="PATH",
-          help="file or folder of the CLIP that the text encoder came from; SD 2.x in diffusers' form needs it")  # fmt: skip
-    _flag(parser, "clip_skip", type=_positive, default=1, metavar="N",
-          help="1 reads the usual layer, 2 the one before, as the WebUI counts (default: %(default)s)")  # fmt: skip
+    _flag(
+        parser,
+        "text_tower",
+        type=Path,
+        metavar="PATH",
+        help="file or folder of the CLIP that the text encoder came from; SD 2.x in diffusers' form needs it",
+    )
+    _flag(
+        parser,
+        "clip_skip",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="1 reads the usual layer, 2 the one before, as the WebUI counts (default: %(default)s)",
+    )
     parser.add_argument("--device", help="where to compute, e.g. cuda or cpu (default: cuda if there is one)")
-    parser.add_argument("--precision", choices=["autocast", "full"], default="autocast",
-                        help="autocast: half precision on a GPU; full: single (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--precision",
+        choices=["autocast", "full"],
+        default="autocast",
+        help="autocast: half precision on a GPU; full: single (default: %(default)s)",
+    )
     group = parser.add_argument_group("aesthetic gradients")
     for knob in KNOBS:
         _knob_argument(group, knob)

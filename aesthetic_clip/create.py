@@ -128,7 +128,7 @@ class _Tally:
             # Reservoir sampling: each picture seen so far is in the sample with the same chance.
             place = len(self.sample) if len(self.sample) < SAMPLE else self._random.randrange(self._seen)
             if place < SAMPLE:
-                self.sample[place:place + 1] = [source]
+                self.sample[place : place + 1] = [source]
                 for space, batch in features.items():
                     self.sampled[space][place] = batch[i]
 
@@ -306,7 +306,7 @@ def _statistics(
     for space in spaces:
         mean, directions = tally.sums[space].vector, tally.directions[space]
         means[space] = float(directions.total @ mean.double()) / directions.count
-        cosines[space] = unit(tally.sampled[space][:len(tally.sample)]) @ mean
+        cosines[space] = unit(tally.sampled[space][: len(tally.sample)]) @ mean
     ranking = cosines[spaces[0]]
     best = ranking.argsort(descending=True)[:nearest].tolist()
     # In threads, since on a fast GPU decoding nine large pictures one by one takes as long as all the rest.

@@ -70,12 +70,16 @@ def load(path: Path, name: str | None = None) -> Embedding:
     subject = f"The aesthetic embedding {name!r} can't be used."
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise AestheticError(subject, f"{path.name} has {path.stat().st_size / 2**20:.0f} MB, an embedding a few KB.",
-                                 "Perhaps a model was put into the embedding folder: move it out.")
+            raise AestheticError(
+                subject,
+                f"{path.name} has {path.stat().st_size / 2**20:.0f} MB, an embedding a few KB.",
+                "Perhaps a model was put into the embedding folder: move it out.",
+            )
         data = path.read_bytes()
     except OSError as error:
-        raise AestheticError(subject, f"{path} can't be read: {error.strerror or error}.",
-                             "Refresh the list, or put the file back.") from error
+        raise AestheticError(
+            subject, f"{path} can't be read: {error.strerror or error}.", "Refresh the list, or put the file back."
+        ) from error
     if not data:
         raise AestheticError(subject, f"{path.name} is empty.", "Copy or download it again.")
     tensors, metadata = _read_safetensors(data, subject) if path.suffix == ".safetensors" else _read_pt(data, subject)
@@ -84,8 +88,9 @@ def load(path: Path, name: str | None = None) -> Embedding:
         vector = _unit_vector(tensor, f"tensor {key!r} in {path.name}" if key else path.name, subject)
         space = space_of(vector.numel())
         if space in vectors:
-            raise AestheticError(subject, f"{path.name} holds two vectors of width {space.dim}.",
-                                 "Keep one per CLIP space.")
+            raise AestheticError(
+                subject, f"{path.name} holds two vectors of width {space.dim}.", "Keep one per CLIP space."
+            )
         vectors[space] = vector
     if not vectors:
         raise AestheticError(subject, f"{path.name} holds no vector.", "Make it again from its pictures.")
@@ -96,11 +101,12 @@ def _read_safetensors(data: bytes, subject: str) -> tuple[dict[str, Tensor], dic
     try:
         tensors = safetensors.torch.load(data)
         # The library's reader of bytes drops the metadata; the header is JSON after an 8-byte length.
-        header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         metadata = {str(k): str(v) for k, v in header.get("__metadata__", {}).items()}
     except Exception as error:  # the library raises its own and several built-in types
-        raise AestheticError(subject, f"It is not a whole .safetensors file ({error}).",
-                             "Copy or download it again.") from error
+        raise AestheticError(
+            subject, f"It is not a whole .safetensors file ({error}).", "Copy or download it again."
+        ) from error
     return tensors, metadata
 
 
@@ -108,14 +114,21 @@ def _read_pt(data: bytes, subject: str) -> tuple[dict[str, Tensor], dict[str, st
     try:
         content = legacy_pt.read(data)
     except pickle.UnpicklingError as error:
-        raise AestheticError(subject, "It is a damaged pickle, or one that holds more than tensors and could run code; "
-                             "it was not executed.", "Get it from a source that you trust, best as .safetensors.") from error
+        raise AestheticError(
+            subject,
+            "It is a damaged pickle, or one that holds more than tensors and could run code; it was not executed.",
+            "Get it from a source that you trust, best as .safetensors.",
+        ) from error
     except Exception as error:  # a damaged file can fail anywhere: zip, pickle, sizes
-        raise AestheticError(subject, f"It is not a whole .pt file ({error or type(error).__name__}).",
-                             "Copy or download it again.") from error
+        raise AestheticError(
+            subject, f"It is not a whole .pt file ({error or type(error).__name__}).", "Copy or download it again."
+        ) from error
     if not isinstance(content, Tensor):
-        raise AestheticError(subject, f"Its .pt file holds a {type(content).__name__}, not a tensor.",
-                             "A textual inversion is not an aesthetic embedding; those go to embeddings/.")
+        raise AestheticError(
+            subject,
+            f"Its .pt file holds a {type(content).__name__}, not a tensor.",
+            "A textual inversion is not an aesthetic embedding; those go to embeddings/.",
+        )
     return {"": content}, {}
 
 
@@ -124,8 +137,11 @@ def _unit_vector(tensor: Tensor, where: str, subject: str) -> Tensor:
     if not tensor.is_floating_point() or tensor.layout is not torch.strided:
         raise AestheticError(subject, f"The {where} is of type {tensor.dtype}.", "It has to be a float vector.")
     if not (len(shape) == 1 or (len(shape) == 2 and shape[0] == 1)) or shape[-1] < 2:
-        raise AestheticError(subject, f"The {where} has the shape {shape}.",
-                             "It has to be one vector: (D,) or (1, D), e.g. (1, 768) for SD 1.x.")
+        raise AestheticError(
+            subject,
+            f"The {where} has the shape {shape}.",
+            "It has to be one vector: (D,) or (1, D), e.g. (1, 768) for SD 1.x.",
+        )
     vector = tensor.detach().to("cpu", torch.float32).reshape(-1)
     if not torch.isfinite(vector).all():
         raise AestheticError(subject, f"The {where} holds NaN or infinite numbers.", "Make it again from its pictures.")
@@ -133,7 +149,9 @@ def _unit_vector(tensor: Tensor, where: str, subject: str) -> Tensor:
     wide = vector.double()
     length = float(wide.norm())
     if not length > 0:
-        raise AestheticError(subject, f"The {where} is all zeros and points nowhere.", "Make it again from its pictures.")
+        raise AestheticError(
+            subject, f"The {where} is all zeros and points nowhere.", "Make it again from its pictures."
+        )
     # A unit vector stays as it is to the last bit, so that its digest does.
     return vector.clone() if abs(length - 1) < 1e-6 else unit(wide).float()
 
@@ -145,16 +163,21 @@ def to_bytes(embedding: Embedding, suffix: str) -> bytes:
         AestheticError: another suffix, or ``.pt`` was asked for with no ViT-L/14 vector.
     """
     if suffix not in SUFFIXES:
-        raise AestheticError(f"{embedding.name!r} can't be written as {suffix or 'a file without suffix'!r}.",
-                             f"An embedding is a {' or '.join(SUFFIXES)} file.", "Choose one of them.")
+        raise AestheticError(
+            f"{embedding.name!r} can't be written as {suffix or 'a file without suffix'!r}.",
+            f"An embedding is a {' or '.join(SUFFIXES)} file.",
+            "Choose one of them.",
+        )
     if suffix == ".safetensors":
         metadata = {**embedding.metadata, "format_version": FORMAT_VERSION, "name": embedding.name}
         return safetensors.torch.save({s.name: v.contiguous() for s, v in embedding.vectors.items()}, metadata)
     vector = next((v for s, v in embedding.vectors.items() if s.dim == 768), None)
     if vector is None:
-        raise AestheticError(f"{embedding.name!r} can't be exported as .pt.",
-                             f"Old tools read ViT-L/14 vectors only, and this one has {embedding.spaces}.",
-                             "Export it as .safetensors.")
+        raise AestheticError(
+            f"{embedding.name!r} can't be exported as .pt.",
+            f"Old tools read ViT-L/14 vectors only, and this one has {embedding.spaces}.",
+            "Export it as .safetensors.",
+        )
     buffer = io.BytesIO()
     torch.save(vector.reshape(1, -1).clone(), buffer)
     return buffer.getvalue()
@@ -186,8 +209,11 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise AestheticError(f"{path.name} was not saved.", f"{path.parent} can't be written: {error.strerror or error}.",
-                             "Free some space or choose another folder; what stood there before is untouched.") from error
+        raise AestheticError(
+            f"{path.name} was not saved.",
+            f"{path.parent} can't be written: {error.strerror or error}.",
+            "Free some space or choose another folder; what stood there before is untouched.",
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

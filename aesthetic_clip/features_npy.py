@@ -26,8 +26,14 @@ _ROWS = 8192  # a batch of ViT-bigG/14 features takes 84 MB in float64
 NOT_FINITE, ZERO, FILTERED = "NaN or infinite feature", "all-zero feature", "left out by the filter"
 
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
-    ">": operator.gt, "<": operator.lt, "=": operator.eq}
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+}
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,11 @@ class Filter:
         """
         match = re.fullmatch(r"\s*([^<>=!]+?)\s*(>=|<=|==|!=|>|<|=)\s*([^<>=!].*?)\s*", text)
         if not match:
-            raise AestheticError(f"The filter {text!r} can't be read.", "It has to be a column, a comparison and a value.",
-                                 "Write for example 'aesthetic>=7' or 'license=cc0', in quotes for the shell.")
+            raise AestheticError(
+                f"The filter {text!r} can't be read.",
+                "It has to be a column, a comparison and a value.",
+                "Write for example 'aesthetic>=7' or 'license=cc0', in quotes for the shell.",
+            )
         column, comparison, value = match.groups()
         try:
             return cls(column, comparison, float(value))
@@ -85,8 +94,13 @@ class Filter:
 
 
 def sum_npy(
-    files: Sequence[Path], *, raw: bool = False, where: Filter | None = None, shard: Shard = WHOLE,
-    progress: Callable[[int, int], None] | None = None, stopped: Callable[[], bool] | None = None,
+    files: Sequence[Path],
+    *,
+    raw: bool = False,
+    where: Filter | None = None,
+    shard: Shard = WHOLE,
+    progress: Callable[[int, int], None] | None = None,
+    stopped: Callable[[], bool] | None = None,
 ) -> Part:
     """Sum the features in ``.npy`` files, a few thousand rows at a time, so that memory stays flat.
 
@@ -108,13 +122,19 @@ def sum_npy(
     sources = digest([path.name for path in paths] + ([str(where)] if where else []))
     arrays = {path: _open(path) for path in shard.of_list(paths)}
     if not arrays:
-        raise AestheticError("There are no features to sum.", f"Shard {shard} of {len(paths)} files is empty.",
-                             "Name .npy files, and not more shards than files.")
+        raise AestheticError(
+            "There are no features to sum.",
+            f"Shard {shard} of {len(paths)} files is empty.",
+            "Name .npy files, and not more shards than files.",
+        )
     widths = {array.shape[1]: path.name for path, array in arrays.items()}
     if len(widths) > 1:
         described = ", ".join(f"{name} has width {width}" for width, name in widths.items())
-        raise AestheticError("These features can't be summed up.", f"They are of different CLIP models: {described}.",
-                             "Take the files of one model.")
+        raise AestheticError(
+            "These features can't be summed up.",
+            f"They are of different CLIP models: {described}.",
+            "Take the files of one model.",
+        )
     total = FeatureSum(next(iter(widths)), raw)
     skipped = dict.fromkeys((NOT_FINITE, ZERO, FILTERED), 0)
     rows, done = sum(len(array) for array in arrays.values()), 0
@@ -123,7 +143,7 @@ def sum_npy(
         for start in range(0, len(array), _ROWS):
             if stopped and stopped():
                 raise Interrupted
-            features = numpy.asarray(array[start:start + _ROWS], numpy.float64)
+            features = numpy.asarray(array[start : start + _ROWS], numpy.float64)
             done += len(features)
             if masks is not None:
                 mask = next(masks)
@@ -147,12 +167,16 @@ def _open(path: Path) -> numpy.ndarray:
     except OSError as error:
         raise AestheticError(subject, f"{error.strerror or error}: {path}.", "Check the path.") from error
     except Exception as error:  # numpy parses the header as Python, which fails in many ways
-        raise AestheticError(subject, f"It is not a whole .npy file of numbers ({error}).",
-                             "Copy it again, or leave it out.") from error
+        raise AestheticError(
+            subject, f"It is not a whole .npy file of numbers ({error}).", "Copy it again, or leave it out."
+        ) from error
     if not isinstance(array, numpy.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or array.shape[1] < 2:
         shape = getattr(array, "shape", ()), getattr(array, "dtype", "several arrays")
-        raise AestheticError(subject, f"It holds shape {shape[0]} of {shape[1]}, not one row of floats per image.",
-                             "Take the img_emb files that clip-retrieval writes.")
+        raise AestheticError(
+            subject,
+            f"It holds shape {shape[0]} of {shape[1]}, not one row of floats per image.",
+            "Take the img_emb files that clip-retrieval writes.",
+        )
     return array
 
 
@@ -161,18 +185,27 @@ def _masks(path: Path, rows: int, where: Filter) -> Iterator[numpy.ndarray]:
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        raise AestheticError("The filter can't be applied.", "Reading metadata needs the package pyarrow, which is not there.",
-                             "Install it: pip install pyarrow.") from error
+        raise AestheticError(
+            "The filter can't be applied.",
+            "Reading metadata needs the package pyarrow, which is not there.",
+            "Install it: pip install pyarrow.",
+        ) from error
     metadata = _metadata(path)
     subject = f"The filter {where} can't be applied to {path.name}."
     try:
         with parquet.ParquetFile(metadata) as table:
             if where.column not in table.schema_arrow.names:
-                raise AestheticError(subject, f"{metadata.name} has no column {where.column!r}.",
-                                     f"It has: {', '.join(table.schema_arrow.names)}.")
+                raise AestheticError(
+                    subject,
+                    f"{metadata.name} has no column {where.column!r}.",
+                    f"It has: {', '.join(table.schema_arrow.names)}.",
+                )
             if table.metadata.num_rows != rows:
-                raise AestheticError(subject, f"{metadata.name} has {table.metadata.num_rows} rows, the features {rows}.",
-                                     "Take the two that one run wrote.")
+                raise AestheticError(
+                    subject,
+                    f"{metadata.name} has {table.metadata.num_rows} rows, the features {rows}.",
+                    "Take the two that one run wrote.",
+                )
             pending = numpy.zeros(0, bool)
             for batch in table.iter_batches(_ROWS, columns=[where.column]):
                 # Batches may end early at a row group.
@@ -185,7 +218,9 @@ def _masks(path: Path, rows: int, where: Filter) -> Iterator[numpy.ndarray]:
     except (AestheticError, GeneratorExit):
         raise
     except Exception as error:  # pyarrow raises its own, subclasses of several built-in types
-        raise AestheticError(subject, f"{metadata.name}: {error}.", "Check the column's type and that the file is whole.") from error
+        raise AestheticError(
+            subject, f"{metadata.name}: {error}.", "Check the column's type and that the file is whole."
+        ) from error
 
 
 def _metadata(path: Path) -> Path:
@@ -194,5 +229,8 @@ def _metadata(path: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise AestheticError(f"The filter can't be applied to {path.name}.", f"There is no {candidates[0].name} beside it.",
-                         "Put it into the same folder, or into the folder metadata beside that one.")
+    raise AestheticError(
+        f"The filter can't be applied to {path.name}.",
+        f"There is no {candidates[0].name} beside it.",
+        "Put it into the same folder, or into the folder metadata beside that one.",
+    )

@@ -22,8 +22,12 @@ MAX_PIXELS = 2 * 89_478_485
 _REFUSED_FORMATS = {"EPS"}
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
 _TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
 _EXIF_ORIENTATION = 0x0112
@@ -65,21 +69,27 @@ def find_images(folders: Iterable[Path | str], recursive: bool = False) -> list[
 def _files_in(folder: Path, recursive: bool) -> list[Path]:
     subject = f"The pictures in {folder} can't be used."
     if not os.path.lexists(folder):
-        raise AestheticError(subject, "There is no such folder.", "Check the path; it is one of the machine that this runs on.")
+        raise AestheticError(
+            subject, "There is no such folder.", "Check the path; it is one of the machine that this runs on."
+        )
     if not folder.is_dir():
         raise AestheticError(subject, "It is a file, not a folder.", f"Name the folder that it is in: {folder.parent}.")
 
     def refuse(error: OSError) -> None:
-        raise AestheticError(subject, f"{error.filename} can't be read: {error.strerror or error}.",
-                             "Give yourself the permission, or leave it out.") from error
+        raise AestheticError(
+            subject,
+            f"{error.filename} can't be read: {error.strerror or error}.",
+            "Give yourself the permission, or leave it out.",
+        ) from error
 
     files: list[Path] = []
     seen: set[str] = set()
     has_subfolders = False
     for here, subfolders, names in os.walk(folder, onerror=refuse, followlinks=True):
         # Linked folders are followed, but not round in circles.
-        subfolders[:] = sorted(name for name in subfolders if not _is_junk(name)
-                               and os.path.realpath(os.path.join(here, name)) not in seen)
+        subfolders[:] = sorted(
+            name for name in subfolders if not _is_junk(name) and os.path.realpath(os.path.join(here, name)) not in seen
+        )
         seen.update(os.path.realpath(os.path.join(here, name)) for name in subfolders)
         seen.add(os.path.realpath(here))
         has_subfolders |= bool(subfolders)
@@ -88,10 +98,13 @@ def _files_in(folder: Path, recursive: bool) -> list[Path]:
         if not recursive:
             break
     if not files:
-        raise AestheticError(subject, "There is no file in it." if recursive or not has_subfolders
-                             else "There are only folders in it.",
-                             "Put pictures there, or name another folder." if recursive or not has_subfolders
-                             else "Include the subfolders, or name one of them.")
+        raise AestheticError(
+            subject,
+            "There is no file in it." if recursive or not has_subfolders else "There are only folders in it.",
+            "Put pictures there, or name another folder."
+            if recursive or not has_subfolders
+            else "Include the subfolders, or name one of them.",
+        )
     return files
 
 

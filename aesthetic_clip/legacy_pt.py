@@ -25,18 +25,66 @@ _MAX_STORAGE = 16 * 2**20
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 # What torch.save emits, under every pickle protocol it allows; nothing here allocates more than the file holds.
-_OPCODES = frozenset((
-    "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BINPERSID",
-    "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT",
-    "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINUNICODE", "SHORT_BINUNICODE",
-    "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "LIST", "APPEND", "APPENDS",
-    "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET",
-))
+_OPCODES = frozenset(
+    (
+        "PROTO",
+        "FRAME",
+        "STOP",
+        "MARK",
+        "POP",
+        "POP_MARK",
+        "DUP",
+        "GLOBAL",
+        "STACK_GLOBAL",
+        "REDUCE",
+        "BINPERSID",
+        "NONE",
+        "NEWTRUE",
+        "NEWFALSE",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG1",
+        "LONG4",
+        "BINFLOAT",
+        "BINSTRING",
+        "SHORT_BINSTRING",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "EMPTY_TUPLE",
+        "TUPLE",
+        "TUPLE1",
+        "TUPLE2",
+        "TUPLE3",
+        "EMPTY_LIST",
+        "LIST",
+        "APPEND",
+        "APPENDS",
+        "EMPTY_DICT",
+        "DICT",
+        "SETITEM",
+        "SETITEMS",
+        "BINPUT",
+        "LONG_BINPUT",
+        "MEMOIZE",
+        "BINGET",
+        "LONG_BINGET",
+    )
+)
 
 _DTYPES = {
-    "FloatStorage": torch.float32, "HalfStorage": torch.float16, "DoubleStorage": torch.float64,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "DoubleStorage": torch.float64,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
 }
 
 
@@ -97,7 +145,7 @@ def _unpickle(stream: io.BytesIO) -> Any:
         # The C unpickler allocates its memo up to the index that the file says.
         if opcode.name not in _OPCODES or ("PUT" in opcode.name and _whole(argument) > 2**14):
             raise pickle.UnpicklingError(f"it has the opcode {opcode.name}")
-    data = stream.getvalue()[start:stream.tell()]
+    data = stream.getvalue()[start : stream.tell()]
     return _Unpickler(io.BytesIO(data), encoding="latin-1").load()
 
 
@@ -124,6 +172,7 @@ def _tensor(content: object, read: Callable[[_Storage], bytes]) -> object:
 
 def _read_zip(data: bytes) -> object:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
+
         def read(name: str, limit: int) -> bytes:
             if archive.getinfo(name).file_size > limit:
                 raise ValueError(f"{name} is too large")
@@ -132,7 +181,7 @@ def _read_zip(data: bytes) -> object:
         pickles = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
         if len(pickles) != 1:
             raise ValueError(f"it holds {len(pickles)} pickles")
-        root = pickles[0][:-len("data.pkl")]
+        root = pickles[0][: -len("data.pkl")]
         if f"{root}byteorder" in archive.namelist() and read(f"{root}byteorder", 16) != b"little":
             raise ValueError("it was written by a big-endian machine")
         content = _unpickle(io.BytesIO(read(pickles[0], _MAX_PICKLE)))

@@ -38,8 +38,14 @@ def check_name(name: str) -> str:
         AestheticError: empty, too long, with path parts or odd characters, or reserved.
     """
     name = unicodedata.normalize("NFC", name.strip())
-    odd = next((c for c in name if _INVISIBLE.match(c) or not (
-        c in _OTHERS or unicodedata.category(c).startswith(_WORD_CATEGORIES))), None)
+    odd = next(
+        (
+            c
+            for c in name
+            if _INVISIBLE.match(c) or not (c in _OTHERS or unicodedata.category(c).startswith(_WORD_CATEGORIES))
+        ),
+        None,
+    )
     problem = ""
     if not name:
         problem = "It is empty."
@@ -60,8 +66,9 @@ def check_name(name: str) -> str:
     elif name.lower().endswith(".preview"):
         problem = "That ending is for preview pictures."
     if problem:
-        raise AestheticError(f"An aesthetic embedding can't be called {name!r}.", problem,
-                             "Choose a name such as 'my taste 1'.")
+        raise AestheticError(
+            f"An aesthetic embedding can't be called {name!r}.", problem, "Choose a name such as 'my taste 1'."
+        )
     return name
 
 
@@ -104,7 +111,8 @@ class Library:
         raise AestheticError(
             f"There is no aesthetic embedding {name!r}.",
             f"There are {len(paths)} in {', '.join(str(f) for f in self.folders)}.",
-            f"Did you mean {near[0]!r}?" if near else "Put the file there and refresh the list, or pick another one.")
+            f"Did you mean {near[0]!r}?" if near else "Put the file there and refresh the list, or pick another one.",
+        )
 
     def load(self, name: str) -> Embedding:
         """Read an embedding by name.
@@ -181,7 +189,7 @@ class Library:
         self._refuse_same(new_full, allowed=name, but_spelling=True)
         stem = _stem(path)
         files = [path, *_previews(path)]
-        moves = [(file, self._own(file.with_name(new_name + file.name[len(stem):]))) for file in files]
+        moves = [(file, self._own(file.with_name(new_name + file.name[len(stem) :]))) for file in files]
         with _explained(name):
             for old, new in moves:
                 os.replace(old, new)
@@ -205,8 +213,9 @@ class Library:
                 os.replace(file, bin_ / file.name)
         return bin_ / path.name
 
-    def export(self, name: str, target: Path | None = None, suffix: str | None = None,
-               overwrite: bool = False) -> bytes:
+    def export(
+        self, name: str, target: Path | None = None, suffix: str | None = None, overwrite: bool = False
+    ) -> bytes:
         """An embedding as the content of a file, also written to ``target`` if given.
 
         Args:
@@ -219,8 +228,11 @@ class Library:
             AestheticError: there is none, it does not fit the format, or ``target`` is taken or can't be written.
         """
         if target is not None and (target.is_dir() or (target.exists() and not overwrite)):
-            raise AestheticError(f"{name!r} was not exported.", f"There is already something at {target}.",
-                                 "Name a file that does not exist yet, or allow to overwrite it.")
+            raise AestheticError(
+                f"{name!r} was not exported.",
+                f"There is already something at {target}.",
+                "Name a file that does not exist yet, or allow to overwrite it.",
+            )
         data = to_bytes(self.load(name), suffix or (target.suffix if target else SUFFIXES[0]))
         if target is not None:
             write_atomically(target, data)
@@ -230,17 +242,23 @@ class Library:
         """Refuse a name that is there, or one that differs only in case, which Windows takes for the same."""
         for there in self.names():
             if _same(there, name) and not (there == allowed and (there == name or but_spelling)):
-                raise AestheticError(f"There is already an aesthetic embedding {there!r}.",
-                                     "" if there == name else f"{name!r} would be the same file on some systems.",
-                                     "Choose another name, or allow to overwrite it." if there == name
-                                     else "Choose another name, or the same spelling.")
+                raise AestheticError(
+                    f"There is already an aesthetic embedding {there!r}.",
+                    "" if there == name else f"{name!r} would be the same file on some systems.",
+                    "Choose another name, or allow to overwrite it."
+                    if there == name
+                    else "Choose another name, or the same spelling.",
+                )
 
     def _own(self, path: Path) -> Path:
         """``path``, if neither it nor a folder on the way is a link out of the library's folders."""
         roots = [folder.resolve() for folder in self.folders]
         if not any(path.resolve().is_relative_to(root) for root in roots):
-            raise AestheticError(f"{path.name} was not written.", f"{path} leads out of the embedding folders.",
-                                 "Replace the link by a real file or folder, or work on it where it really is.")
+            raise AestheticError(
+                f"{path.name} was not written.",
+                f"{path} leads out of the embedding folders.",
+                "Replace the link by a real file or folder, or work on it where it really is.",
+            )
         return path
 
     def _new_bin(self, root: Path) -> Path:
@@ -253,7 +271,7 @@ class Library:
 
 
 def _stem(path: Path) -> str:
-    return path.name[:-len(path.suffix)]
+    return path.name[: -len(path.suffix)]
 
 
 def _previews(path: Path) -> list[Path]:
@@ -273,8 +291,11 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise AestheticError(f"The files of {name!r} were not changed.", f"{error.strerror or error}: {error.filename}.",
-                             "Check that the folder can be written and has space left.") from error
+        raise AestheticError(
+            f"The files of {name!r} were not changed.",
+            f"{error.strerror or error}: {error.filename}.",
+            "Check that the folder can be written and has space left.",
+        ) from error
 
 
 def library(folders: Sequence[Path | str]) -> Library:

@@ -31,25 +31,36 @@ def mix(embeddings: Sequence[Embedding], weights: Sequence[float], name: str) ->
     """
     subject = f"{name!r} can't be mixed."
     if not embeddings or len(embeddings) != len(weights):
-        raise AestheticError(subject, f"There are {len(embeddings)} embeddings and {len(weights)} weights.",
-                             "Give one weight for each embedding.")
+        raise AestheticError(
+            subject,
+            f"There are {len(embeddings)} embeddings and {len(weights)} weights.",
+            "Give one weight for each embedding.",
+        )
     largest = max(abs(w) for w in weights)
     if not all(map(math.isfinite, weights)) or not largest:
-        raise AestheticError(subject, f"The weights are {', '.join(map(str, weights))}.",
-                             "Give numbers, at least one of them other than 0.")
+        raise AestheticError(
+            subject,
+            f"The weights are {', '.join(map(str, weights))}.",
+            "Give numbers, at least one of them other than 0.",
+        )
     spaces = [space for space in embeddings[0].vectors if all(space in e.vectors for e in embeddings)]
     if not spaces:
         have = "; ".join(f"{e.name!r} has {e.spaces}" for e in embeddings)
-        raise AestheticError(subject, f"They share no CLIP space: {have}.",
-                             "Mix embeddings of one model, or make them again for the same spaces.")
+        raise AestheticError(
+            subject,
+            f"They share no CLIP space: {have}.",
+            "Mix embeddings of one model, or make them again for the same spaces.",
+        )
     vectors: dict[Space, Tensor] = {}
     for space in spaces:
         total = mean_direction([e.vectors[space].double() for e in embeddings], [w / largest for w in weights])
         if not total.any():
             raise AestheticError(subject, f"In {space.name} they cancel out.", "Choose other weights.")
         vectors[space] = total.float()
-    metadata = {"created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "mixed_from": " ".join(f"{e.name}:{w:g}" for e, w in zip(embeddings, weights))}
+    metadata = {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "mixed_from": " ".join(f"{e.name}:{w:g}" for e, w in zip(embeddings, weights)),
+    }
     return Embedding(name, vectors, metadata)
 
 
@@ -61,9 +72,11 @@ def similarity_matrix(embeddings: Sequence[Embedding], space: Space) -> Tensor:
     """
     lacking = [e.name for e in embeddings if space not in e.vectors]
     if lacking or not embeddings:
-        raise AestheticError(f"The embeddings can't be compared in {space.name}.",
-                             f"{', '.join(map(repr, lacking))} have no vector there." if lacking else "There are none.",
-                             "Leave them out, or choose another space.")
+        raise AestheticError(
+            f"The embeddings can't be compared in {space.name}.",
+            f"{', '.join(map(repr, lacking))} have no vector there." if lacking else "There are none.",
+            "Leave them out, or choose another space.",
+        )
     stacked = torch.stack([e.vectors[space] for e in embeddings])
     return (stacked @ stacked.T).clamp(-1, 1)
 
@@ -93,8 +106,9 @@ def similarity_picture(names: Sequence[str], matrix: Tensor) -> Image.Image:
         matrix: (N, N) cosines.
     """
     font = _font()
-    labels = [_drawable(name if len(name) <= _LONGEST_LABEL else name[:_LONGEST_LABEL - 3] + "...", font)
-              for name in names]
+    labels = [
+        _drawable(name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 3] + "...", font) for name in names
+    ]
     left = 2 * _MARGIN + max((_width(label, font) for label in labels), default=0)
     size = _CELL * len(labels)
     picture = Image.new("RGB", (left + size + _MARGIN, left + size + _MARGIN), "white")
@@ -111,8 +125,12 @@ def similarity_picture(names: Sequence[str], matrix: Tensor) -> Image.Image:
             x, y = left + column * _CELL, left + row * _CELL
             draw.rectangle((x, y, x + _CELL - 2, y + _CELL - 2), _colour(cosine))
             number = f"{cosine:.2f}"
-            draw.text((x + (_CELL - _width(number, font)) // 2, y + (_CELL - _FONT_SIZE) // 2), number,
-                      "white" if abs(cosine) > 0.7 else "black", font)
+            draw.text(
+                (x + (_CELL - _width(number, font)) // 2, y + (_CELL - _FONT_SIZE) // 2),
+                number,
+                "white" if abs(cosine) > 0.7 else "black",
+                font,
+            )
     return picture
 
 

@@ -45,13 +45,16 @@ class Shard:
         match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
         shard = cls(*map(int, match.groups())) if match else None
         if shard is None or not 1 <= shard.number <= shard.of:
-            raise AestheticError(f"There is no shard {text!r}.", "Shards are called i/n and counted from 1.",
-                                 "With four machines they are 1/4, 2/4, 3/4 and 4/4.")
+            raise AestheticError(
+                f"There is no shard {text!r}.",
+                "Shards are called i/n and counted from 1.",
+                "With four machines they are 1/4, 2/4, 3/4 and 4/4.",
+            )
         return shard
 
     def of_list(self, items: Sequence[_T]) -> list[_T]:
         """Every n-th of the items, so that large and small ones spread evenly; the order has to be the same everywhere."""
-        return list(items[self.number - 1::self.of])
+        return list(items[self.number - 1 :: self.of])
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
@@ -93,8 +96,11 @@ def save_part(part: Part, path: Path) -> None:
     facts = {
         "counts": {space.name: total.count for space, total in part.sums.items()},
         "raw": any(total.raw for total in part.sums.values()),
-        "sources": part.sources, "shard": str(part.shard), "skipped": dict(part.skipped),
-        "model_ids": {space.name: model_id for space, model_id in part.model_ids.items()}}
+        "sources": part.sources,
+        "shard": str(part.shard),
+        "skipped": dict(part.skipped),
+        "model_ids": {space.name: model_id for space, model_id in part.model_ids.items()},
+    }
     tensors = {space.name: total.total for space, total in part.sums.items()}
     write_atomically(path, safetensors.torch.save(tensors, {"kind": _KIND, "part": json.dumps(facts)}))
 
@@ -109,8 +115,11 @@ def load_part(path: Path) -> Part:
         with safetensors.safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("kind") != _KIND:
-                raise AestheticError(f"{path.name} is not a partial result.", "It is another kind of .safetensors file.",
-                                     "Name the files that create --shard wrote.")
+                raise AestheticError(
+                    f"{path.name} is not a partial result.",
+                    "It is another kind of .safetensors file.",
+                    "Name the files that create --shard wrote.",
+                )
             facts = json.loads(metadata["part"])
             totals = {name: file.get_tensor(name) for name in file.keys()}
         sums = {}
@@ -124,11 +133,13 @@ def load_part(path: Path) -> Part:
     except AestheticError:
         raise
     except OSError as error:
-        raise AestheticError(f"The partial result {path.name} can't be read.", f"{error.strerror or error}: {path}.",
-                             "Check the path.") from error
+        raise AestheticError(
+            f"The partial result {path.name} can't be read.", f"{error.strerror or error}: {path}.", "Check the path."
+        ) from error
     except Exception as error:  # safetensors raises its own and several built-in types
-        raise AestheticError(f"The partial result {path.name} can't be read.", f"It is damaged ({error}).",
-                             "Make that shard again.") from error
+        raise AestheticError(
+            f"The partial result {path.name} can't be read.", f"It is damaged ({error}).", "Make that shard again."
+        ) from error
 
 
 def merge_parts(parts: Sequence[Part], incomplete: bool = False) -> Part:
@@ -141,6 +152,7 @@ def merge_parts(parts: Sequence[Part], incomplete: bool = False) -> Part:
     Raises:
         AestheticError: shards of different lists, twice the same, missing ones, or made with different options.
     """
+
     def refuse(why: str, do: str) -> AestheticError:
         return AestheticError("These partial results can't be merged.", why, do)
 
@@ -148,8 +160,10 @@ def merge_parts(parts: Sequence[Part], incomplete: bool = False) -> Part:
         raise refuse("There are none.", "Name the files that create --shard wrote.")
     first = parts[0]
     if any((part.sources, part.shard.of) != (first.sources, first.shard.of) for part in parts):
-        raise refuse("They are not shards of the same list of sources.",
-                     "Run every shard with the same folders, files and filter.")
+        raise refuse(
+            "They are not shards of the same list of sources.",
+            "Run every shard with the same folders, files and filter.",
+        )
     if any(set(part.sums) != set(first.sums) for part in parts):
         raise refuse("They do not hold the same CLIP spaces.", "Run every shard with the same spaces.")
     if any(part.model_ids != first.model_ids for part in parts):
@@ -157,11 +171,15 @@ def merge_parts(parts: Sequence[Part], incomplete: bool = False) -> Part:
     numbers = [part.shard.number for part in parts]
     twice = sorted({n for n in numbers if numbers.count(n) > 1})
     if twice:
-        raise refuse(f"Shard {twice[0]}/{first.shard.of} is there twice.", "Name each once, or its images count double.")
+        raise refuse(
+            f"Shard {twice[0]}/{first.shard.of} is there twice.", "Name each once, or its images count double."
+        )
     missing = sorted(set(range(1, first.shard.of + 1)) - set(numbers))
     if missing and not incomplete:
-        raise refuse(f"Of {first.shard.of} shards {len(missing)} are missing, the first is {missing[0]}.",
-                     "Run them, or agree to do without.")
+        raise refuse(
+            f"Of {first.shard.of} shards {len(missing)} are missing, the first is {missing[0]}.",
+            "Run them, or agree to do without.",
+        )
     sums = {space: FeatureSum(total.dim, total.raw) for space, total in first.sums.items()}
     skipped: dict[str, int] = {}
     for part in sorted(parts, key=lambda part: part.shard.number):
@@ -181,7 +199,10 @@ def embedding_of(part: Part, name: str, note: str = "") -> Embedding:
     first = next(iter(part.sums.values()))
     metadata = {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "image_count": str(first.count), "source_hash": part.sources, "raw": str(first.raw).lower()}
+        "image_count": str(first.count),
+        "source_hash": part.sources,
+        "raw": str(first.raw).lower(),
+    }
     if part.model_ids:
         metadata["model_id"] = json.dumps({space.name: model for space, model in part.model_ids.items()})
     if not first.raw:  # the sum of raw features does not tell

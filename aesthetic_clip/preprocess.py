@@ -31,8 +31,11 @@ def crop(image: Image.Image, size: int) -> Tensor:
     left, top = round((wide - size) / 2), round((high - size) / 2)
     if max(width, height) > _LONGEST_RATIO * short:
         x, y = width / wide, height / high
-        small = image.resize((size, size), Image.Resampling.BICUBIC,
-                             box=(left * x, top * y, min((left + size) * x, width), min((top + size) * y, height)))
+        small = image.resize(
+            (size, size),
+            Image.Resampling.BICUBIC,
+            box=(left * x, top * y, min((left + size) * x, width), min((top + size) * y, height)),
+        )
     else:
         small = image.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
     return torch.from_numpy(np.array(small)).permute(2, 0, 1).contiguous()
@@ -45,7 +48,8 @@ def normalise(crops: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[fl
     return (crops.float() / 255 - shift) / scale
 
 
-def pixels(image: Image.Image, size: int = 224, mean: Sequence[float] = CLIP_MEAN,
-           std: Sequence[float] = CLIP_STD) -> Tensor:
+def pixels(
+    image: Image.Image, size: int = 224, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD
+) -> Tensor:
     """One RGB image as pixel values, (3, size, size) float32."""
     return normalise(crop(image, size), mean, std)

@@ -39,12 +39,16 @@ def created(embedding: Embedding, result: CreateResult, library: Library) -> str
     skipped = f" {_count(len(result.skipped), 'file')} skipped." if result.skipped else ""
     parts = [f"<p><b>{html.escape(embedding.name)}</b>: made from {_count(result.used, 'picture')}{kept}.{skipped}</p>"]
     for space, cosine in result.mean_cosine.items():
-        parts.append(f"<p>{space.name}: mean cosine of the pictures to their mean {cosine:.3f}</p>"
-                     + _bars(result.histograms[space]))  # fmt: skip
+        parts.append(
+            f"<p>{space.name}: mean cosine of the pictures to their mean {cosine:.3f}</p>"
+            + _bars(result.histograms[space])
+        )
     parts.append(_similar(embedding, library))
     if result.skipped:
-        rows = "".join(f"<li>{html.escape(skipped.name)}: {html.escape(skipped.reason)}</li>"
-                       for skipped in result.skipped[:_SHOWN_SKIPPED])  # fmt: skip
+        rows = "".join(
+            f"<li>{html.escape(skipped.name)}: {html.escape(skipped.reason)}</li>"
+            for skipped in result.skipped[:_SHOWN_SKIPPED]
+        )
         more = len(result.skipped) - _SHOWN_SKIPPED
         rows += f"<li>and {more} more</li>" if more > 0 else ""
         parts.append(f"<details><summary>Skipped files</summary><ul>{rows}</ul></details>")
@@ -54,8 +58,10 @@ def created(embedding: Embedding, result: CreateResult, library: Library) -> str
 def about(embedding: Embedding, library: Library) -> str:
     """All that is known of one embedding."""
     rows = {"Spaces": embedding.spaces, "Digest": embedding.digest, "File": str(embedding.path), **embedding.metadata}
-    cells = "".join(f"<tr><th align='left'>{html.escape(key)}</th><td style='overflow-wrap:anywhere'>{html.escape(value)}</td></tr>"
-                    for key, value in rows.items())  # fmt: skip
+    cells = "".join(
+        f"<tr><th align='left'>{html.escape(key)}</th><td style='overflow-wrap:anywhere'>{html.escape(value)}</td></tr>"
+        for key, value in rows.items()
+    )
     return f"<table>{cells}</table>{_similar(embedding, library)}"
 
 
@@ -66,10 +72,14 @@ def table(library: Library) -> str:
         try:
             embedding = library.load(name)
             data = embedding.metadata
-            cells = [_thumbnail(library, name), html.escape(name),
-                     ", ".join(space.name for space in embedding.vectors),
-                     html.escape(data.get("image_count", "")), html.escape(data.get("created", "")[:10]),
-                     html.escape(data.get("note", ""))]  # fmt: skip
+            cells = [
+                _thumbnail(library, name),
+                html.escape(name),
+                ", ".join(space.name for space in embedding.vectors),
+                html.escape(data.get("image_count", "")),
+                html.escape(data.get("created", "")[:10]),
+                html.escape(data.get("note", "")),
+            ]
         except AestheticError as fault:
             cells = ["", html.escape(name), "", "", "", error(fault)]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
@@ -85,13 +95,19 @@ def against_text(embeddings: Sequence[Embedding], text: str, features: Mapping[S
         for space, feature in features.items():
             if space in embedding.vectors:
                 cosine = float(embedding.vectors[space] @ unit(feature.float().cpu()))
-                rows.append((cosine, f"<tr><td>{html.escape(embedding.name)}</td><td>{space.name}</td>"
-                             f"<td>{cosine:.3f}</td></tr>"))  # fmt: skip
+                rows.append(
+                    (
+                        cosine,
+                        f"<tr><td>{html.escape(embedding.name)}</td><td>{space.name}</td><td>{cosine:.3f}</td></tr>",
+                    )
+                )
     if not rows:
-        raise AestheticError("Nothing can be compared with the text.",
-                             f"The loaded checkpoint reads texts in {' and '.join(map(str, features))}, "
-                             "and none of the embeddings has a vector there.",
-                             "Choose others, or load a checkpoint of their kind.")  # fmt: skip
+        raise AestheticError(
+            "Nothing can be compared with the text.",
+            f"The loaded checkpoint reads texts in {' and '.join(map(str, features))}, "
+            "and none of the embeddings has a vector there.",
+            "Choose others, or load a checkpoint of their kind.",
+        )
     sorted_rows = "".join(row for _, row in sorted(rows, key=lambda item: -item[0]))
     return f"<p>Cosine similarity to “{html.escape(text)}”:</p><table>{sorted_rows}</table>"
 
@@ -120,8 +136,11 @@ def numbers(text: str, count: int) -> list[float]:
     except ValueError:
         values = []
     if len(values) != count:
-        raise AestheticError(f"The weights {text!r} don't fit.", f"There are {count} embeddings.",
-                             "Write one number for each, in their order, with commas between them.")  # fmt: skip
+        raise AestheticError(
+            f"The weights {text!r} don't fit.",
+            f"There are {count} embeddings.",
+            "Write one number for each, in their order, with commas between them.",
+        )
     return values
 
 
@@ -151,8 +170,10 @@ def _bars(histogram: Histogram) -> str:
         f"width:4%;height:{round(60 * count / highest)}px;background:currentColor;opacity:.6;margin-right:1%'></span>"
         for i, count in enumerate(histogram.counts)
     )
-    return (f"<div>{bars}</div><div style='display:flex;justify-content:space-between'>"
-            f"<span>{histogram.edges[0]:.3f}</span><span>{histogram.edges[-1]:.3f}</span></div>")  # fmt: skip
+    return (
+        f"<div>{bars}</div><div style='display:flex;justify-content:space-between'>"
+        f"<span>{histogram.edges[0]:.3f}</span><span>{histogram.edges[-1]:.3f}</span></div>"
+    )
 
 
 def _thumbnail(library: Library, name: str) -> str:

@@ -123,8 +123,11 @@ def reserve(library: Library, name: str, overwrite: bool = False) -> str:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise AestheticError(f"{name!r} could not be saved.", f"{folder} can't be written: {error.strerror or error}.",
-                             "Make it a folder that this program may write to, and try again.") from error  # fmt: skip
+        raise AestheticError(
+            f"{name!r} could not be saved.",
+            f"{folder} can't be written: {error.strerror or error}.",
+            "Make it a folder that this program may write to, and try again.",
+        ) from error
     return name
 
 
@@ -153,8 +156,20 @@ class _CreateForm:
 
     @property
     def inputs(self) -> list[Any]:
-        return [self.name, self.folders, self.recursive, self.uploads, self.sent, self.spaces, self.batch_size,
-                self.note, self.overwrite, self.raw, self.keep_partial, self.allow_download]  # fmt: skip
+        return [
+            self.name,
+            self.folders,
+            self.recursive,
+            self.uploads,
+            self.sent,
+            self.spaces,
+            self.batch_size,
+            self.note,
+            self.overwrite,
+            self.raw,
+            self.keep_partial,
+            self.allow_download,
+        ]
 
 
 def _create_form(host: TabHost) -> _CreateForm:
@@ -197,23 +212,54 @@ def _create_form(host: TabHost) -> _CreateForm:
             gr.HTML(elem_id=f"{ID}_progress")
             preview = gr.Image(label="Nearest to the mean", interactive=False, elem_id=f"{ID}_preview")
             result = gr.HTML(elem_id=f"{ID}_result")
-    return _CreateForm(name, folders, recursive, uploads, sent, sent_accordion, spaces, batch_size, note, overwrite, raw,
-                       keep_partial, allow_download, start, stop, preview, result)  # fmt: skip
+    return _CreateForm(
+        name,
+        folders,
+        recursive,
+        uploads,
+        sent,
+        sent_accordion,
+        spaces,
+        batch_size,
+        note,
+        overwrite,
+        raw,
+        keep_partial,
+        allow_download,
+        start,
+        stop,
+        preview,
+        result,
+    )
 
 
 def _connect_create(host: TabHost, form: _CreateForm, lists: list[Any]) -> None:
     own = len(lists) - len(host.dropdowns) - 1
 
-    def make(name: str, folders: str, recursive: bool, uploads: Any, sent: Any, spaces: list[str],
-             batch_size: float, note: str, overwrite: bool, raw: bool, keep_partial: bool,
-             allow_download: bool) -> list[Any]:  # fmt: skip
+    def make(
+        name: str,
+        folders: str,
+        recursive: bool,
+        uploads: Any,
+        sent: Any,
+        spaces: list[str],
+        batch_size: float,
+        note: str,
+        overwrite: bool,
+        raw: bool,
+        keep_partial: bool,
+        allow_download: bool,
+    ) -> list[Any]:
         library = host.library()
         name = reserve(library, name, overwrite)
         files = _from_uploads(uploads)
         sources = [*_from_folders(host, folders, recursive), *files, *_from_gallery(host, sent)]
         if not sources:
-            raise AestheticError("There are no pictures to make an embedding of.", "No source is filled in.",
-                                 "Name a folder, drop some files, or send pictures from a gallery.")  # fmt: skip
+            raise AestheticError(
+                "There are no pictures to make an embedding of.",
+                "No source is filled in.",
+                "Name a folder, drop some files, or send pictures from a gallery.",
+            )
         wanted = [space for text in spaces if (space := space_named(text))] or list(host.spaces())
         with contextlib.ExitStack() as stack:
             encoders = []
@@ -223,10 +269,15 @@ def _connect_create(host: TabHost, form: _CreateForm, lists: list[Any]) -> None:
                 host.progress(0, len(sources), f"Loading the image encoder for {space.name}")
                 encoders.append(stack.enter_context(host.encoder(space, allow_download)))
             host.progress(0, len(sources), "Reading the first pictures")
-            result = create(sources, encoders, batch_size=int(batch_size), raw=raw, stopped=host.stopped,
-                            progress=lambda done, total, rate, _: host.progress(
-                                done, total, report.pace(done, total, rate)),
-                            keep_partial=keep_partial)  # fmt: skip
+            result = create(
+                sources,
+                encoders,
+                batch_size=int(batch_size),
+                raw=raw,
+                stopped=host.stopped,
+                progress=lambda done, total, rate, _: host.progress(done, total, report.pace(done, total, rate)),
+                keep_partial=keep_partial,
+            )
         # People know the file that they uploaded, not where the server put it.
         own_names = {str(file): file.name for file in files}
         result.skipped = [Skipped(own_names.get(name, name), reason) for name, reason in result.skipped]
@@ -246,8 +297,13 @@ def _connect_create(host: TabHost, form: _CreateForm, lists: list[Any]) -> None:
 
     start: dict[str, Any] = {"_js": host.submit_js} if host.submit_js else {}
     # The page's function puts a job id in place of the first input.
-    form.start.click(fn=host.job(run, nothing), inputs=[form.name, *form.inputs],
-                     outputs=[*lists, form.preview, form.result], show_progress=not host.submit_js, **start)  # fmt: skip
+    form.start.click(
+        fn=host.job(run, nothing),
+        inputs=[form.name, *form.inputs],
+        outputs=[*lists, form.preview, form.result],
+        show_progress=not host.submit_js,
+        **start,
+    )
     form.stop.click(fn=host.interrupt, inputs=[], outputs=[])
 
 
@@ -256,8 +312,11 @@ def _from_folders(host: TabHost, folders: str, recursive: bool) -> list[Source]:
     if not named:
         return []
     if not host.folders_allowed:
-        raise AestheticError("Folders can't be read from this page.", "The server's owner has hidden them.",
-                             "Drop the pictures into the page instead.")  # fmt: skip
+        raise AestheticError(
+            "Folders can't be read from this page.",
+            "The server's owner has hidden them.",
+            "Drop the pictures into the page instead.",
+        )
     return list(find_images([Path(folder).expanduser() for folder in named], recursive))
 
 
@@ -416,12 +475,18 @@ def _connect_library(host: TabHost, form: _LibraryForm, lists: list[Any]) -> Non
     def compare(names: list[str]) -> tuple[Any, str]:
         embeddings = [host.library().load(name) for name in names or []]
         if len(embeddings) < 2:
-            raise AestheticError("There is nothing to compare.", "It takes two or more embeddings.",
-                                 "Choose them in the list of several.")  # fmt: skip
+            raise AestheticError(
+                "There is nothing to compare.",
+                "It takes two or more embeddings.",
+                "Choose them in the list of several.",
+            )
         shared = [s for s in PUBLISHED if all(s in e.vectors for e in embeddings)]
         if not shared:
-            raise AestheticError("These embeddings can't be compared.", "They have no CLIP space in common.",
-                                 "Choose two or more of one space.")  # fmt: skip
+            raise AestheticError(
+                "These embeddings can't be compared.",
+                "They have no CLIP space in common.",
+                "Choose two or more of one space.",
+            )
         picture = similarity_picture(names, similarity_matrix(embeddings, shared[0]))
         return picture, f"Cosine similarity in {shared[0].name}."
 

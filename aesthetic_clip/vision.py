@@ -30,8 +30,12 @@ DownloadProgress = Callable[[int, int], None]
 
 DOWNLOADS = Path("~/.cache/aesthetic_clip").expanduser()
 _OPENAI_CACHE = Path("~/.cache/clip").expanduser()
-_TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json",
-                       "pytorch_model.bin.index.json")
+_TRANSFORMERS_FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+)
 _OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 _CHUNK = 2**20
 _TRIES = 5
@@ -48,8 +52,15 @@ class ImageEncoder:
         device: where it computes.
     """
 
-    def __init__(self, space: Space, tower: nn.Module, size: int, model_id: str,
-                 mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> None:
+    def __init__(
+        self,
+        space: Space,
+        tower: nn.Module,
+        size: int,
+        model_id: str,
+        mean: Sequence[float] = CLIP_MEAN,
+        std: Sequence[float] = CLIP_STD,
+    ) -> None:
         self.space, self.size, self.model_id = space, size, model_id
         self.mean, self.std = tuple(mean), tuple(std)
         self._tower: nn.Module | None = tower.eval().requires_grad_(False)
@@ -102,9 +113,15 @@ class Checkpoint:
     model_id: str
 
 
-def load_encoder(space: Space, path: str | Path = "", folders: Sequence[Path] = (), device: str | torch.device = "cpu",
-                 allow_download: AllowDownload | None = None, progress: DownloadProgress | None = None,
-                 stopped: Callable[[], bool] = lambda: False) -> ImageEncoder:
+def load_encoder(
+    space: Space,
+    path: str | Path = "",
+    folders: Sequence[Path] = (),
+    device: str | torch.device = "cpu",
+    allow_download: AllowDownload | None = None,
+    progress: DownloadProgress | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> ImageEncoder:
     """The image encoder of a space, from where it is found first.
 
     Args:
@@ -136,9 +153,11 @@ def _nothing_found(space: Space, folder: Path, why: str = "") -> AestheticError:
     do = f"Put the model's folder {name} or its file {_OPEN_CLIP_FILES[0]} as {folder / name}, "
     if tag == "openai":
         do = f"Put {arch}.pt into {folder}, or config.json and model.safetensors of {space.hub_id} into {folder / name}, "
-    return AestheticError(f"There is no image encoder for {space.name}.",
-                          why or "It is in none of the caches of Hugging Face, open_clip and OpenAI's CLIP.",
-                          do + "or give its path in the settings, or allow the download.")
+    return AestheticError(
+        f"There is no image encoder for {space.name}.",
+        why or "It is in none of the caches of Hugging Face, open_clip and OpenAI's CLIP.",
+        do + "or give its path in the settings, or allow the download.",
+    )
 
 
 def find_checkpoint(space: Space, path: str | Path = "", folders: Sequence[Path] = ()) -> Checkpoint | None:
@@ -190,12 +209,17 @@ def _cached(repo: str, name: str) -> Path | None:
 def _given(space: Space, path: Path) -> Checkpoint:
     subject = f"The image encoder for {space.name} can't be loaded from {path}."
     if not path.exists():
-        raise AestheticError(subject, "There is no such file or folder.", "Correct the path in the settings, or empty it.")
+        raise AestheticError(
+            subject, "There is no such file or folder.", "Correct the path in the settings, or empty it."
+        )
     if path.is_dir():
         found = _in_folder(space, path) or _openai_file(space, path)
         if found is None:
-            raise AestheticError(subject, "The folder holds neither config.json with model.safetensors nor "
-                                 f"{_OPEN_CLIP_FILES[0]}.", "Name the folder or file that does.")
+            raise AestheticError(
+                subject,
+                f"The folder holds neither config.json with model.safetensors nor {_OPEN_CLIP_FILES[0]}.",
+                "Name the folder or file that does.",
+            )
         return found
     if path.name in _TRANSFORMERS_FILES and _is_transformers_folder(path.parent):
         return Checkpoint("transformers", path.parent, path.parent.name)
@@ -250,11 +274,17 @@ def load(space: Space, checkpoint: Checkpoint) -> ImageEncoder:
     except ImportError as error:
         raise AestheticError(subject, f"{error}.", "Install open_clip_torch and transformers.") from error
     except Exception as error:  # damaged weights fail in as many ways as there are readers
-        raise AestheticError(subject, f"The weights are damaged or of another model ({_first_line(error)}).",
-                             "Get them again, or name another path in the settings.") from error
+        raise AestheticError(
+            subject,
+            f"The weights are damaged or of another model ({_first_line(error)}).",
+            "Get them again, or name another path in the settings.",
+        ) from error
     if width != space.dim:
-        raise AestheticError(subject, f"Its features have the width {width}, those of {space.name} have {space.dim}.",
-                             "Name the path of the right model.")
+        raise AestheticError(
+            subject,
+            f"Its features have the width {width}, those of {space.name} have {space.dim}.",
+            "Name the path of the right model.",
+        )
     return encoder
 
 
@@ -278,15 +308,22 @@ def _from_transformers(space: Space, checkpoint: Checkpoint) -> ImageEncoder:
     config.projection_dim = raw.get("projection_dim", config.projection_dim)
     with _quiet_transformers():
         model, info = CLIPVisionModelWithProjection.from_pretrained(
-            str(checkpoint.path), config=config, local_files_only=True, output_loading_info=True)
+            str(checkpoint.path), config=config, local_files_only=True, output_loading_info=True
+        )
     missing = [key for key in info["missing_keys"] if not key.endswith("position_ids")]
     if missing:
         raise ValueError(f"{len(missing)} tensors are missing, e.g. {missing[0]}")
     norm: dict[str, Any] = {}
     with contextlib.suppress(OSError):
         norm = json.loads((checkpoint.path / "preprocessor_config.json").read_text("utf-8"))
-    return ImageEncoder(space, _Projected(model), config.image_size, checkpoint.model_id,
-                        norm.get("image_mean", CLIP_MEAN), norm.get("image_std", CLIP_STD))
+    return ImageEncoder(
+        space,
+        _Projected(model),
+        config.image_size,
+        checkpoint.model_id,
+        norm.get("image_mean", CLIP_MEAN),
+        norm.get("image_std", CLIP_STD),
+    )
 
 
 @contextlib.contextmanager
@@ -337,8 +374,13 @@ def _offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE) or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def download(space: Space, folder: Path, allow: AllowDownload, progress: DownloadProgress | None = None,
-             stopped: Callable[[], bool] = lambda: False) -> Checkpoint:
+def download(
+    space: Space,
+    folder: Path,
+    allow: AllowDownload,
+    progress: DownloadProgress | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Checkpoint:
     """Fetch a space's encoder from the Hugging Face hub into a folder of its own below ``folder``.
 
     Resumed after a break or a stop, and checked against the hub's hash. The
@@ -362,15 +404,19 @@ def download(space: Space, folder: Path, allow: AllowDownload, progress: Downloa
     try:
         target.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(target).free < total:
-            raise AestheticError(subject, f"{target} has no room for {total / 1e9:.1f} GB.",
-                                 "Free some space, or choose another folder.")
+            raise AestheticError(
+                subject, f"{target} has no room for {total / 1e9:.1f} GB.", "Free some space, or choose another folder."
+            )
         before = 0
         for part in parts:
             _fetch(part, target, _shifted(progress, before, total), stopped, subject)
             before += part.size
     except OSError as error:
-        raise AestheticError(subject, f"{target} can't be written: {error.strerror or error}.",
-                             "Free some space, or choose another folder; what has come is kept.") from error
+        raise AestheticError(
+            subject,
+            f"{target} can't be written: {error.strerror or error}.",
+            "Free some space, or choose another folder; what has come is kept.",
+        ) from error
     found = _in_folder(space, target)
     if found is None:
         raise AestheticError(subject, f"{target} is incomplete.", "Try again.")
@@ -406,16 +452,20 @@ def _remote(repo: str, names: Sequence[str], subject: str) -> _Remote:
         except Exception as error:  # the hub's client has changed its HTTP library, and with it its exceptions
             failure = error
             break
-    raise AestheticError(subject, f"{names[0]} of {repo} can't be reached ({_first_line(failure)}).",
-                         "Check the network, or get it by other means and name its path in the settings.") from failure
+    raise AestheticError(
+        subject,
+        f"{names[0]} of {repo} can't be reached ({_first_line(failure)}).",
+        "Check the network, or get it by other means and name its path in the settings.",
+    ) from failure
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def _fetch(remote: _Remote, folder: Path, progress: Callable[[int], object], stopped: Callable[[], bool],
-           subject: str) -> None:
+def _fetch(
+    remote: _Remote, folder: Path, progress: Callable[[int], object], stopped: Callable[[], bool], subject: str
+) -> None:
     # The hash in its name keeps a rest of an older version from being continued with a newer one.
     part = folder / f".{remote.name}.{remote.etag[:16]}.part"
     failures = 0
@@ -428,17 +478,22 @@ def _fetch(remote: _Remote, folder: Path, progress: Callable[[int], object], sto
         progressed = part.exists() and part.stat().st_size > have
         failures = 0 if progressed else failures + 1
         if failures >= _TRIES:
-            raise AestheticError(subject, f"{remote.name} did not come whole ({failure}).",
-                                 "Try again: it continues where it ended.")
+            raise AestheticError(
+                subject, f"{remote.name} did not come whole ({failure}).", "Try again: it continues where it ended."
+            )
     if not _is_whole(part, remote):
         part.unlink()
-        raise AestheticError(subject, f"What came as {remote.name} is not what the hub announced (wrong hash).",
-                             "Try again; if it happens again, something between you and the hub changes files.")
+        raise AestheticError(
+            subject,
+            f"What came as {remote.name} is not what the hub announced (wrong hash).",
+            "Try again; if it happens again, something between you and the hub changes files.",
+        )
     os.replace(part, folder / remote.name)
 
 
-def _continue(remote: _Remote, part: Path, have: int, progress: Callable[[int], object],
-              stopped: Callable[[], bool]) -> None:
+def _continue(
+    remote: _Remote, part: Path, have: int, progress: Callable[[int], object], stopped: Callable[[], bool]
+) -> None:
     request = urllib.request.Request(remote.url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=30) as response:
         resumed = response.status == 206

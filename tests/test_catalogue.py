@@ -62,10 +62,18 @@ def test_good(server: str, tmp_path: Path) -> None:
     assert not again.failures
 
 
-@pytest.mark.parametrize(("kind", "reason", "advice"), [
-    ("truncated", "broke after 1000 of", "Try again"), ("short", "broke after", "Try again"), ("wrong", "SHA-256 differs", "another network"),
-    ("login", "SHA-256 differs", "login page"), ("missing", "404", "by hand"), ("broken", "500", "later"),
-    ("hangup", "can't be reached", "connection")])
+@pytest.mark.parametrize(
+    ("kind", "reason", "advice"),
+    [
+        ("truncated", "broke after 1000 of", "Try again"),
+        ("short", "broke after", "Try again"),
+        ("wrong", "SHA-256 differs", "another network"),
+        ("login", "SHA-256 differs", "login page"),
+        ("missing", "404", "by hand"),
+        ("broken", "500", "later"),
+        ("hangup", "can't be reached", "connection"),
+    ],
+)
 def test_bad(server: str, tmp_path: Path, kind: str, reason: str, advice: str) -> None:
     result = download([entry("a"), entry(kind), entry("b")], tmp_path, base_url=server)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "b.pt"]
@@ -110,12 +118,22 @@ def test_a_folder_that_cannot_be_written(server: str, tmp_path: Path) -> None:
 
 
 def test_the_catalogue() -> None:
-    assert [e.name for e in CATALOGUE] == ["sac_8plus", "laion_7plus", "aivazovsky", "cloudcore", "gloomcore", "glowwave",
-                                           "fantasy", "flower_plant"]
+    assert [e.name for e in CATALOGUE] == [
+        "sac_8plus",
+        "laion_7plus",
+        "aivazovsky",
+        "cloudcore",
+        "gloomcore",
+        "glowwave",
+        "fantasy",
+        "flower_plant",
+    ]
     for e in CATALOGUE:
         assert check_name(e.name) == e.name
-        assert e.url == (f"https://raw.githubusercontent.com/vicgalle/stable-diffusion-aesthetic-gradients/"
-                         f"30ca347d39eb7c92dd651a513cf4f795ed995708/aesthetic_embeddings/{e.name}.pt")
+        assert e.url == (
+            f"https://raw.githubusercontent.com/vicgalle/stable-diffusion-aesthetic-gradients/"
+            f"30ca347d39eb7c92dd651a513cf4f795ed995708/aesthetic_embeddings/{e.name}.pt"
+        )
         assert len(e.sha256) == 64
         assert 2000 < e.size < 5000
         assert e.provenance.endswith(".")

@@ -24,7 +24,10 @@ def lib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AESTHETIC_EMBEDDINGS_DIR", str(folder))
     for seed, name in enumerate(("one", "two")):
         vector = unit(torch.randn(768, generator=torch.Generator().manual_seed(seed)))
-        save(Embedding(name, {VIT_L: vector}, {"note": f"note {name}", "image_count": "3"}), folder / f"{name}.safetensors")
+        save(
+            Embedding(name, {VIT_L: vector}, {"note": f"note {name}", "image_count": "3"}),
+            folder / f"{name}.safetensors",
+        )
     return folder
 
 
@@ -35,9 +38,17 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("tower")
-    CLIPVisionModelWithProjection(CLIPVisionConfig(
-        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16,
-        projection_dim=768)).save_pretrained(folder)
+    CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=32,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=16,
+            projection_dim=768,
+        )
+    ).save_pretrained(folder)
     return folder
 
 
@@ -72,8 +83,15 @@ def works(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "aesthetic_clip", *map(str, arguments)], capture_output=True, text=True,
-                          check=False, encoding="utf-8", cwd=Path(__file__).parent.parent, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "aesthetic_clip", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
+        cwd=Path(__file__).parent.parent,
+        timeout=120,
+    )
 
 
 def test_a_fault_as_a_program(lib: Path) -> None:
@@ -85,8 +103,20 @@ def test_a_fault_as_a_program(lib: Path) -> None:
 
 
 def test_create_as_a_program(lib: Path, tower: Path, pictures: Path) -> None:
-    done = run("create", "my taste", pictures, "--recursive", "--encoder", tower, "--device", "cpu", "--note", "hello",
-               "--batch-size", 3)
+    done = run(
+        "create",
+        "my taste",
+        pictures,
+        "--recursive",
+        "--encoder",
+        tower,
+        "--device",
+        "cpu",
+        "--note",
+        "hello",
+        "--batch-size",
+        3,
+    )
     assert done.returncode == 0, done.stderr
     embedding = load(lib / "my taste.safetensors")
     assert embedding.metadata["image_count"] == "7"
@@ -101,7 +131,9 @@ def test_create_as_a_program(lib: Path, tower: Path, pictures: Path) -> None:
 # create
 
 
-def test_shards_of_pictures_merge_exactly(lib: Path, tower: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shards_of_pictures_merge_exactly(
+    lib: Path, tower: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     common = [pictures, "--recursive", "--encoder", tower, "--device", "cpu"]
     works(capsys, "create", "whole", *common)
     parts = [works(capsys, "create", "split", *common, "--shard", f"{i}/3").strip() for i in (1, 2, 3)]
@@ -131,18 +163,25 @@ def test_from_npy(lib: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     for i in (1, 2):
         works(capsys, "create", "big2", "--shard", f"{i}/2", "--from-npy", *files)
     works(capsys, "merge", "big2")
-    assert torch.allclose(load(lib / "big.safetensors").vectors[VIT_BIGG], load(lib / "big2.safetensors").vectors[VIT_BIGG],
-                          atol=1e-6)
+    assert torch.allclose(
+        load(lib / "big.safetensors").vectors[VIT_BIGG], load(lib / "big2.safetensors").vectors[VIT_BIGG], atol=1e-6
+    )
     works(capsys, "create", "big", "--raw", "--overwrite", "--from-npy", *files)
     assert load(lib / "big.safetensors").metadata["raw"] == "true"
 
 
-def test_create_refuses_before_it_works(lib: Path, tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_create_refuses_before_it_works(
+    lib: Path, tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, reason in (
-        (["../../x", pictures], "path parts"), (["", pictures], "empty"), (["one", pictures], "already"),
-        (["new", tmp_path / "missing"], "no such folder"), (["new", tmp_path / "empty"], "no file in it"),
-        (["new", pictures / "broken.jpg"], "a file, not a folder"), (["new"], "No folder"),
+        (["../../x", pictures], "path parts"),
+        (["", pictures], "empty"),
+        (["one", pictures], "already"),
+        (["new", tmp_path / "missing"], "no such folder"),
+        (["new", tmp_path / "empty"], "no file in it"),
+        (["new", pictures / "broken.jpg"], "a file, not a folder"),
+        (["new"], "No folder"),
         (["new", pictures, "--space", "ViT-X"], "There are: ViT-L/14"),
         (["new", pictures, "--encoder", "a", "--encoder", "b"], "2 encoders for 1"),
         (["new", pictures, "--encoder", tmp_path / "missing"], "no such file or folder"),
@@ -154,8 +193,18 @@ def test_create_refuses_before_it_works(lib: Path, tmp_path: Path, pictures: Pat
     assert sorted(p.name for p in lib.iterdir()) == ["one.safetensors", "two.safetensors"]
 
 
-@pytest.mark.parametrize("arguments", [
-    [], ["unknown"], ["create"], ["create", "x", "--shard", "5/4"], ["create", "x", "--filter", "?"], ["mix", "x"], ["export", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["unknown"],
+        ["create"],
+        ["create", "x", "--shard", "5/4"],
+        ["create", "x", "--filter", "?"],
+        ["mix", "x"],
+        ["export", "x"],
+    ],
+)
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
@@ -171,7 +220,9 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert COMMANDS[command].help in capsys.readouterr().out
 
 
-def test_interrupt(lib: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_interrupt(
+    lib: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -157,8 +157,27 @@ def test_prompts_from_a_file_and_dashes(
 ) -> None:
     file = tmp_path / "prompts.txt"
     file.write_text("a tree\n\n a cat <aesthetic:taste:0.5>\nein Käfer\n", encoding="utf-8")
-    arguments = ("txt2img", "--model", model, "--outdir", out, "--from-file", file, "--ddim-steps", 2, "--plms",
-                 "--n-samples", 2, "--n-iter", 1, "--skip-grid", "--aesthetic-slerp-angle", 0.5, "--clip-skip", 2)  # fmt: skip
+    arguments = (
+        "txt2img",
+        "--model",
+        model,
+        "--outdir",
+        out,
+        "--from-file",
+        file,
+        "--ddim-steps",
+        2,
+        "--plms",
+        "--n-samples",
+        2,
+        "--n-iter",
+        1,
+        "--skip-grid",
+        "--aesthetic-slerp-angle",
+        0.5,
+        "--clip-skip",
+        2,
+    )
     read = [parameters(path) for path in works(capsys, *arguments)]
     assert [p["Prompt"] for p in read] == ["a tree", "a cat <aesthetic:taste:0.5>", "ein Käfer"]
     assert [p["Seed"] for p in read] == ["42", "43", "44"]

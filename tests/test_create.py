@@ -33,9 +33,18 @@ class Tower(nn.Module):
     def __init__(self, dim: int, side: int) -> None:
         super().__init__()
         torch.manual_seed(dim)
-        self.model = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(
-            hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=3, image_size=side,
-            patch_size=8, projection_dim=dim, initializer_factor=3.0))
+        self.model = transformers.CLIPVisionModelWithProjection(
+            transformers.CLIPVisionConfig(
+                hidden_size=48,
+                intermediate_size=96,
+                num_hidden_layers=2,
+                num_attention_heads=3,
+                image_size=side,
+                patch_size=8,
+                projection_dim=dim,
+                initializer_factor=3.0,
+            )
+        )
 
     def forward(self, batch: Tensor) -> Tensor:
         return self.model(pixel_values=batch).image_embeds
@@ -118,7 +127,7 @@ def test_bad_files_are_skipped_with_their_reasons(encoder: ImageEncoder, folder:
     good = [saved(photo(50, 40, i), "JPEG") for i in range(3)]
     for i, content in enumerate(good):
         (tmp_path / f"good{i}.jpg").write_bytes(content)
-    (tmp_path / "half.jpg").write_bytes(good[0][:len(good[0]) // 2])
+    (tmp_path / "half.jpg").write_bytes(good[0][: len(good[0]) // 2])
     (tmp_path / "notes.txt").write_text("not a picture")
     (tmp_path / "empty.png").touch()
     result = create([*find_images([tmp_path]), tmp_path / "gone.png"], [encoder], batch_size=2)
@@ -133,10 +142,11 @@ def test_bad_files_are_skipped_with_their_reasons(encoder: ImageEncoder, folder:
 
 
 def test_half_files_are_skipped_where_another_extension_made_pillow_lenient(
-        encoder: ImageEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder: ImageEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     content = saved(photo(200, 150), "JPEG")
-    result = create([("whole", content), ("half", content[:len(content) // 2])], [encoder])
+    result = create([("whole", content), ("half", content[: len(content) // 2])], [encoder])
     assert [name for name, _ in result.skipped] == ["half"]
     assert ImageFile.LOAD_TRUNCATED_IMAGES
 
@@ -154,8 +164,12 @@ def test_nothing_readable(encoder: ImageEncoder, tmp_path: Path) -> None:
 
 def test_uploads(encoder: ImageEncoder, folder: Path) -> None:
     paths = find_images([folder])[:4]
-    uploads: list[Source] = [("a", paths[0].read_bytes()), ("b", io.BytesIO(paths[1].read_bytes())),
-                             ("c", Image.open(paths[2])), paths[3]]
+    uploads: list[Source] = [
+        ("a", paths[0].read_bytes()),
+        ("b", io.BytesIO(paths[1].read_bytes())),
+        ("c", Image.open(paths[2])),
+        paths[3],
+    ]
     result = create(uploads, [encoder])
     torch.testing.assert_close(vector(result, encoder), vector(create(paths, [encoder]), encoder), rtol=0, atol=1e-6)
     assert {near.name for near in result.nearest} == {"a", "b", "c", str(paths[3])}

@@ -29,8 +29,14 @@ from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import VIT_BIGG, VIT_H, VIT_L
 
 VECTOR = unit(torch.randn(768, generator=torch.Generator().manual_seed(1)))
-MULTI = Embedding("multi", {space: unit(torch.randn(space.dim, generator=torch.Generator().manual_seed(2)))
-                            for space in (VIT_L, VIT_H, VIT_BIGG)}, {"note": "für mich", "images": "3"})
+MULTI = Embedding(
+    "multi",
+    {
+        space: unit(torch.randn(space.dim, generator=torch.Generator().manual_seed(2)))
+        for space in (VIT_L, VIT_H, VIT_BIGG)
+    },
+    {"note": "für mich", "images": "3"},
+)
 
 
 def pt(content: object, *, new: bool = True, protocol: int = 2) -> bytes:
@@ -52,7 +58,9 @@ def loaded(folder: Path, data: bytes, suffix: str = ".pt") -> Embedding:
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(768,), (1, 768)])
-def test_legacy_shapes_and_dtypes(tmp_path: Path, new: bool, protocol: int, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+def test_legacy_shapes_and_dtypes(
+    tmp_path: Path, new: bool, protocol: int, dtype: torch.dtype, shape: tuple[int, ...]
+) -> None:
     for norm in (0.5, 1.0, 18.6):
         tensor = (VECTOR * norm).to(dtype).reshape(shape)
         vector = loaded(tmp_path, pt(tensor, new=new, protocol=protocol)).vectors[VIT_L]
@@ -65,8 +73,17 @@ def test_legacy_shapes_and_dtypes(tmp_path: Path, new: bool, protocol: int, dtyp
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "stream"])
 def test_reads_as_torch_does(new: bool) -> None:
     table = torch.randn(768, 5)
-    for tensor in (torch.nn.Parameter(VECTOR), table[:, 2], table.t()[1:2], table.t()[4], torch.arange(6), torch.zeros(0, 3),
-                   torch.randn(2, 3, 4).permute(2, 0, 1), torch.tensor(1.5), torch.tensor([True, False])):
+    for tensor in (
+        torch.nn.Parameter(VECTOR),
+        table[:, 2],
+        table.t()[1:2],
+        table.t()[4],
+        torch.arange(6),
+        torch.zeros(0, 3),
+        torch.randn(2, 3, 4).permute(2, 0, 1),
+        torch.tensor(1.5),
+        torch.tensor([True, False]),
+    ):
         read = legacy_pt.read(pt(tensor, new=new))
         assert isinstance(read, torch.Tensor)
         assert read.dtype == tensor.dtype
@@ -106,11 +123,24 @@ def test_pt_export_is_what_old_tools_read(tmp_path: Path) -> None:
 # What is refused
 
 
-@pytest.mark.parametrize(("content", "reason"), [
-    (torch.zeros(768), "all zeros"), (torch.full((768,), float("nan")), "NaN"), (torch.full((1, 768), float("inf")), "NaN"),
-    (torch.ones(2, 768), "shape"), (torch.ones(1, 1, 768), "shape"), (torch.tensor(1.0), "shape"), (torch.zeros(0), "shape"),
-    (torch.ones(768, dtype=torch.int64), "int64"), ({"a": torch.ones(768)}, "dict"), ([1], "list"), (None, "NoneType"),
-    ("text", "str"), (collections.OrderedDict(a=1), "OrderedDict")])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (torch.zeros(768), "all zeros"),
+        (torch.full((768,), float("nan")), "NaN"),
+        (torch.full((1, 768), float("inf")), "NaN"),
+        (torch.ones(2, 768), "shape"),
+        (torch.ones(1, 1, 768), "shape"),
+        (torch.tensor(1.0), "shape"),
+        (torch.zeros(0), "shape"),
+        (torch.ones(768, dtype=torch.int64), "int64"),
+        ({"a": torch.ones(768)}, "dict"),
+        ([1], "list"),
+        (None, "NoneType"),
+        ("text", "str"),
+        (collections.OrderedDict(a=1), "OrderedDict"),
+    ],
+)
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "stream"])
 def test_refuses_what_is_no_vector(tmp_path: Path, content: object, reason: str, new: bool) -> None:
     with pytest.raises(AestheticError, match=reason):
@@ -158,8 +188,12 @@ class Payload:
 
 def payloads(marker: Path) -> list[object]:
     touch = f"open({str(marker)!r}, 'w').close()"
-    run = [Payload(os.system, f"touch {marker}"), Payload(exec, touch), Payload(eval, touch),
-           Payload(subprocess.check_call, ["touch", str(marker)])]
+    run = [
+        Payload(os.system, f"touch {marker}"),
+        Payload(exec, touch),
+        Payload(eval, touch),
+        Payload(subprocess.check_call, ["touch", str(marker)]),
+    ]
     return [*run, *({"a": p} for p in run), *([VECTOR, p] for p in run)]
 
 
@@ -180,8 +214,13 @@ def test_nothing_is_ever_executed(tmp_path: Path) -> None:
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
-        for data in (zipped, stream, tarred.getvalue(), *(pickle.dumps(payload, protocol=p) for p in range(6)),
-                     stream[:14] + pickle.dumps(payload, protocol=2)):
+        for data in (
+            zipped,
+            stream,
+            tarred.getvalue(),
+            *(pickle.dumps(payload, protocol=p) for p in range(6)),
+            stream[:14] + pickle.dumps(payload, protocol=2),
+        ):
             for suffix in (".pt", ".safetensors"):
                 with pytest.raises(AestheticError) as caught:
                     loaded(tmp_path, data, suffix)
@@ -190,7 +229,9 @@ def test_nothing_is_ever_executed(tmp_path: Path) -> None:
 
 
 def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
-    data = rezipped(pt(VECTOR), lambda name, data: b"\x80\x02c__torch__.Module\nModule\n)R." if name.endswith("data.pkl") else data)
+    data = rezipped(
+        pt(VECTOR), lambda name, data: b"\x80\x02c__torch__.Module\nModule\n)R." if name.endswith("data.pkl") else data
+    )
     with pytest.raises(AestheticError, match="not executed"):
         loaded(tmp_path, data)
 
@@ -238,8 +279,10 @@ def test_a_huge_memo_index_is_refused(tmp_path: Path) -> None:
 # Damage by the thousand
 
 SOURCES = {
-    "zip": (pt(VECTOR.half()), ".pt"), "stream": (pt(VECTOR.half().reshape(1, -1), new=False), ".pt"),
-    "safetensors": (to_bytes(MULTI, ".safetensors"), ".safetensors")}
+    "zip": (pt(VECTOR.half()), ".pt"),
+    "stream": (pt(VECTOR.half().reshape(1, -1), new=False), ".pt"),
+    "safetensors": (to_bytes(MULTI, ".safetensors"), ".safetensors"),
+}
 # Bytes that matter are few among the numbers: half of the damage goes into the first and last 1200.
 PLACES = st.one_of(st.floats(0, 1, exclude_max=True), st.integers(-1200, 1199))
 
@@ -249,7 +292,7 @@ def damaged(data: bytes, damage: list[tuple[float | int, int]], cut: float) -> b
     for place, bit in damage:
         at = int(place * len(data)) if isinstance(place, float) else place % len(data)
         result[at] ^= 1 << bit
-    return bytes(result[:round(cut * len(data))])
+    return bytes(result[: round(cut * len(data))])
 
 
 @pytest.mark.parametrize("kind", SOURCES)
@@ -277,9 +320,14 @@ def test_damage_raises_only_our_error(tmp_path: Path, kind: str) -> None:
 
 
 @hypothesis_settings(max_examples=1000, deadline=None, database=None)
-@given(st.binary(max_size=300), st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", SOURCES["stream"][0][:40], b"\x10" + b"\0" * 7 + b"{"]),
-       st.sampled_from([".pt", ".safetensors"]))
-def test_noise_raises_only_our_error(tmp_path_factory: pytest.TempPathFactory, noise: bytes, start: bytes, suffix: str) -> None:
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", SOURCES["stream"][0][:40], b"\x10" + b"\0" * 7 + b"{"]),
+    st.sampled_from([".pt", ".safetensors"]),
+)
+def test_noise_raises_only_our_error(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes, start: bytes, suffix: str
+) -> None:
     with pytest.raises(AestheticError):
         loaded(tmp_path_factory.getbasetemp(), start + noise, suffix)
 

@@ -100,9 +100,18 @@ def test_stops(tmp_path: Path, small_batches: None) -> None:
         sum_npy(shards(tmp_path, [50]), stopped=lambda: next(answers))
 
 
-@pytest.mark.parametrize(("content", "reason"), [
-    (numpy.zeros(768), "shape"), (numpy.zeros((2, 768), int), "int64"), (numpy.zeros((1, 2, 3)), "shape"),
-    (numpy.array([[object()]]), "not a whole"), (b"", "not a whole"), (b"hello", "not a whole"), ("truncated", "not a whole")])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (numpy.zeros(768), "shape"),
+        (numpy.zeros((2, 768), int), "int64"),
+        (numpy.zeros((1, 2, 3)), "shape"),
+        (numpy.array([[object()]]), "not a whole"),
+        (b"", "not a whole"),
+        (b"hello", "not a whole"),
+        ("truncated", "not a whole"),
+    ],
+)
 def test_refuses_other_files(tmp_path: Path, content: object, reason: str) -> None:
     path = tmp_path / "img_emb_0.npy"
     if isinstance(content, numpy.ndarray):
@@ -133,9 +142,18 @@ def test_refuses_missing_mixed_and_none(tmp_path: Path) -> None:
 # Filters
 
 
-@pytest.mark.parametrize(("text", "parsed"), [
-    ("aesthetic>=7", ("aesthetic", ">=", 7.0)), (" a b < -1.5e3 ", ("a b", "<", -1500.0)), ("x=cc0", ("x", "=", "cc0")),
-    ("x=='7'", ("x", "==", "7")), ("x!=a b", ("x", "!=", "a b")), ("x>1", ("x", ">", 1.0)), ("x<=1", ("x", "<=", 1.0))])
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("aesthetic>=7", ("aesthetic", ">=", 7.0)),
+        (" a b < -1.5e3 ", ("a b", "<", -1500.0)),
+        ("x=cc0", ("x", "=", "cc0")),
+        ("x=='7'", ("x", "==", "7")),
+        ("x!=a b", ("x", "!=", "a b")),
+        ("x>1", ("x", ">", 1.0)),
+        ("x<=1", ("x", "<=", 1.0)),
+    ],
+)
 def test_filter_is_read(text: str, parsed: tuple[str, str, object]) -> None:
     where = Filter.parse(text)
     assert (where.column, where.comparison, where.value) == parsed
@@ -156,6 +174,7 @@ def test_filter_without_pyarrow_names_the_package(tmp_path: Path, monkeypatch: p
 def write_metadata(path: Path, **columns: list[object]) -> None:
     import pyarrow
     from pyarrow import parquet
+
     path.parent.mkdir(exist_ok=True)
     parquet.write_table(pyarrow.table(columns), path, row_group_size=5)
 
@@ -165,11 +184,17 @@ def write_metadata(path: Path, **columns: list[object]) -> None:
 def test_filter_takes_the_rows_that_pass(tmp_path: Path, small_batches: None, folder: str) -> None:
     (path,) = shards(tmp_path / "img_emb", [33])
     scores = [None if i % 11 == 0 else i % 10 for i in range(33)]
-    write_metadata(tmp_path / folder / "metadata_0.parquet", aesthetic=scores, licence=["cc0" if i % 2 else "by" for i in range(33)])
+    write_metadata(
+        tmp_path / folder / "metadata_0.parquet",
+        aesthetic=scores,
+        licence=["cc0" if i % 2 else "by" for i in range(33)],
+    )
     rows = numpy.load(path).astype(numpy.float64)
-    for text, passed in (("aesthetic>=7", [s is not None and s >= 7 for s in scores]),
-                         ("aesthetic!=7", [s is not None and s != 7 for s in scores]),
-                         ("licence=cc0", [bool(i % 2) for i in range(33)])):
+    for text, passed in (
+        ("aesthetic>=7", [s is not None and s >= 7 for s in scores]),
+        ("aesthetic!=7", [s is not None and s != 7 for s in scores]),
+        ("licence=cc0", [bool(i % 2) for i in range(33)]),
+    ):
         part = sum_npy([path], raw=True, where=Filter.parse(text))
         assert torch.allclose(part.sums[VIT_L].total, torch.from_numpy(rows[passed].sum(0)))
         assert part.sums[VIT_L].count == sum(passed) == 33 - part.skipped[FILTERED]
@@ -213,7 +238,9 @@ def test_shards_cover_everything_once(of: int, items: int) -> None:
 
 @hypothesis_settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=4, max_size=9), st.integers(1, 4), st.booleans(), st.randoms())
-def test_parts_merge_exactly(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], of: int, raw: bool, random: object) -> None:
+def test_parts_merge_exactly(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], of: int, raw: bool, random: object
+) -> None:
     folder = tmp_path_factory.mktemp("parts")
     paths = shards(folder, sizes)
     whole = sum_npy(paths, raw=raw)
@@ -242,10 +269,18 @@ def test_merge_adds_up_what_was_skipped() -> None:
     assert merge_parts([part(2)], incomplete=True).sums[VIT_L].count == 3
 
 
-@pytest.mark.parametrize(("parts", "reason"), [
-    ([], "There are none"), ([part(1), part(1)], "there twice"), ([part(1)], "1 are missing"),
-    ([part(1), part(2, sources="t")], "same list"), ([part(1), part(2, of=3)], "same list"),
-    ([part(1), part(2, spaces=(VIT_L, VIT_H))], "same CLIP spaces"), ([part(1), part(2, raw=True)], "raw")])
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([], "There are none"),
+        ([part(1), part(1)], "there twice"),
+        ([part(1)], "1 are missing"),
+        ([part(1), part(2, sources="t")], "same list"),
+        ([part(1), part(2, of=3)], "same list"),
+        ([part(1), part(2, spaces=(VIT_L, VIT_H))], "same CLIP spaces"),
+        ([part(1), part(2, raw=True)], "raw"),
+    ],
+)
 def test_merge_refuses(parts: list[Part], reason: str) -> None:
     with pytest.raises(AestheticError, match=reason):
         merge_parts(parts)
@@ -258,8 +293,15 @@ def test_damaged_parts(tmp_path: Path) -> None:
     save_part(part(spaces=(VIT_L, VIT_H)), path)
     data = path.read_bytes()
     assert load_part(path).shard == Shard(1, 2)
-    for damaged in (data[:-1], data[:100], b"", b"x" * 200, data.replace(b"aesthetic part", b"aesthetic xxxx"),
-                    data.replace(b"counts", b"xxxxxx"), data.replace(b"F64", b"I64")):
+    for damaged in (
+        data[:-1],
+        data[:100],
+        b"",
+        b"x" * 200,
+        data.replace(b"aesthetic part", b"aesthetic xxxx"),
+        data.replace(b"counts", b"xxxxxx"),
+        data.replace(b"F64", b"I64"),
+    ):
         path.write_bytes(damaged)
         with pytest.raises(AestheticError) as caught:
             load_part(path)

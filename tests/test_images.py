@@ -50,8 +50,9 @@ def error_between(a: Image.Image, b: Image.Image) -> float:
     return float(np.abs(np.asarray(a, np.float32) - np.asarray(b, np.float32)).mean())
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "TGA", "JPEG2000", "ICO",
-                                    pytest.param("AVIF", marks=AVIF)])
+@pytest.mark.parametrize(
+    "format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "TGA", "JPEG2000", "ICO", pytest.param("AVIF", marks=AVIF)]
+)
 def test_formats(format: str) -> None:
     picture = photo(64, 48)
     options = {"ICO": {"sizes": [(64, 48)]}}.get(format, {} if format == "JPEG2000" else {"quality": 95})
@@ -170,8 +171,12 @@ def test_sources(tmp_path: Path) -> None:
 
 
 def test_reduced_decoding_is_for_huge_jpegs_only() -> None:
-    for size, expected in {(3584, 1792): (1792, 896), (3583, 1792): (3583, 1792), (1790, 1790): (1790, 1790),
-                           (7168, 3584): (1792, 896)}.items():
+    for size, expected in {
+        (3584, 1792): (1792, 896),
+        (3583, 1792): (3583, 1792),
+        (1790, 1790): (1790, 1790),
+        (7168, 3584): (1792, 896),
+    }.items():
         picture = Image.new("RGB", size, "teal")
         assert decode(saved(picture, "JPEG"), target=224).size == expected
         assert decode(saved(picture, "JPEG")).size == size
@@ -186,13 +191,16 @@ def _png(width: int, height: int, bits: int, kind: int, rows: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("content", "reason"), [
-    (b"", "not a picture"),
-    (b"A note about my holiday.\n", "not a picture"),
-    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n", "not a picture"),
-    (_png(20000, 20000, 1, 0, b""), "million pixels"),
-    (_png(16, 16, 8, 2, b"\0" * 20), "cut off"),
-])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not a picture"),
+        (b"A note about my holiday.\n", "not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n", "not a picture"),
+        (_png(20000, 20000, 1, 0, b""), "million pixels"),
+        (_png(16, 16, 8, 2, b"\0" * 20), "cut off"),
+    ],
+)
 def test_reasons(content: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "picture.jpg"
     path.write_bytes(content)
@@ -224,14 +232,14 @@ def test_missing_and_forbidden(tmp_path: Path) -> None:
 def test_truncated(format: str) -> None:
     content = saved(photo(200, 150), format)
     with pytest.raises(UnreadableImage):
-        decode(content[:len(content) // 2])
+        decode(content[: len(content) // 2])
 
 
 def test_truncated_where_another_extension_made_pillow_lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     content = saved(photo(200, 150), "JPEG")
     with whole_files_only(), pytest.raises(UnreadableImage, match="cut off"):
-        decode(content[:len(content) // 2])
+        decode(content[: len(content) // 2])
     assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
@@ -244,9 +252,31 @@ def _valid(format: str) -> bytes:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
 @settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(format=st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "TGA", "ICO", "JPEG2000", "PCX",
-                               "SGI", "DDS", "IM", "AVIF"]),
-       cut=st.floats(0, 1), flips=st.integers(0, 30), head=st.booleans(), seed=st.integers(0, 2**32))
+@given(
+    format=st.sampled_from(
+        [
+            "JPEG",
+            "PNG",
+            "WEBP",
+            "GIF",
+            "TIFF",
+            "BMP",
+            "PPM",
+            "TGA",
+            "ICO",
+            "JPEG2000",
+            "PCX",
+            "SGI",
+            "DDS",
+            "IM",
+            "AVIF",
+        ]
+    ),
+    cut=st.floats(0, 1),
+    flips=st.integers(0, 30),
+    head=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
 def test_damaged_files_raise_one_exception_only(format: str, cut: float, flips: int, head: bool, seed: int) -> None:
     if format not in Image.SAVE:
         return
@@ -257,7 +287,7 @@ def test_damaged_files_raise_one_exception_only(format: str, cut: float, flips: 
     for _ in range(flips):
         content[rng.randrange(reach)] ^= 1 << rng.randrange(8)
     if cut < 0.7:
-        del content[int(len(content) * cut / 0.7):]
+        del content[int(len(content) * cut / 0.7) :]
     try:
         assert decode(bytes(content), target=4).mode == "RGB"
     except UnreadableImage as error:
@@ -287,8 +317,12 @@ def test_folders_that_hold_nothing(tmp_path: Path) -> None:
     (tmp_path / "file.png").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "deep" / "er").mkdir(parents=True)
-    for folder, why in {"gone": "no such folder", "file.png": "a file, not a folder", "empty": "no file",
-                        "deep": "only folders"}.items():
+    for folder, why in {
+        "gone": "no such folder",
+        "file.png": "a file, not a folder",
+        "empty": "no file",
+        "deep": "only folders",
+    }.items():
         with pytest.raises(AestheticError, match=why) as caught:
             find_images([tmp_path / folder])
         assert folder in caught.value.what

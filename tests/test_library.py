@@ -39,18 +39,46 @@ def files(folder: Path) -> list[str]:
 # Names
 
 
-@pytest.mark.parametrize("name", ["a", "my taste 1", "v1.5", "a_b-c", "día", "мой вкус", "私の好み", "सुंदर", "ท้องฟ้า", "3 cats", "Console"])
+@pytest.mark.parametrize(
+    "name", ["a", "my taste 1", "v1.5", "a_b-c", "día", "мой вкус", "私の好み", "सुंदर", "ท้องฟ้า", "3 cats", "Console"]
+)
 def test_accepts(name: str) -> None:
     assert check_name(f"  {name} ") == unicodedata.normalize("NFC", name)
 
 
-@pytest.mark.parametrize(("name", "reason"), [
-    ("", "empty"), ("   ", "empty"), ("../../x", "path parts"), ("a/b", "path parts"), ("a\\b", "path parts"),
-    ("a..b", "path parts"), ("C:x", "':'"), ("a\0b", "'\\x00'"), ("a\nb", "'\\n'"), ("😀", "'😀'"), ("a*", "'*'"),
-    (".hidden", "begin"), ("-x", "begin"), ("_x", "begin"), ("x.", "end with a dot"), ("\u0301a", "begin"),
-    ("CON", "device"), ("nul.txt", "device"), ("Com1", "device"), ("com¹", "'¹'"), ("aux .b", "device"),
-    ("none", "no embedding"), ("x.preview", "preview"), ("a" * 101, "101 characters"), ("私" * 70, "210 bytes"),
-    ("\u3164", "only letters"), ("a\u202eb", "only letters"), ("a\u200bb", "only letters")])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "empty"),
+        ("   ", "empty"),
+        ("../../x", "path parts"),
+        ("a/b", "path parts"),
+        ("a\\b", "path parts"),
+        ("a..b", "path parts"),
+        ("C:x", "':'"),
+        ("a\0b", "'\\x00'"),
+        ("a\nb", "'\\n'"),
+        ("😀", "'😀'"),
+        ("a*", "'*'"),
+        (".hidden", "begin"),
+        ("-x", "begin"),
+        ("_x", "begin"),
+        ("x.", "end with a dot"),
+        ("\u0301a", "begin"),
+        ("CON", "device"),
+        ("nul.txt", "device"),
+        ("Com1", "device"),
+        ("com¹", "'¹'"),
+        ("aux .b", "device"),
+        ("none", "no embedding"),
+        ("x.preview", "preview"),
+        ("a" * 101, "101 characters"),
+        ("私" * 70, "210 bytes"),
+        ("\u3164", "only letters"),
+        ("a\u202eb", "only letters"),
+        ("a\u200bb", "only letters"),
+    ],
+)
 def test_refuses_with_the_reason(name: str, reason: str) -> None:
     with pytest.raises(AestheticError) as caught:
         check_name(name)
@@ -65,7 +93,8 @@ def test_composed_and_decomposed_are_one_name() -> None:
 NAMES = st.one_of(
     st.text(max_size=40),
     st.text(st.sampled_from("abCOMNUL123 ._-/\\:\u0301é私\u3164¹"), max_size=12),
-    st.text(st.characters(categories=["L", "Nd", "Mn", "Mc"]), min_size=1, max_size=120))
+    st.text(st.characters(categories=["L", "Nd", "Mn", "Mc"]), min_size=1, max_size=120),
+)
 
 
 @hypothesis_settings(max_examples=2000, deadline=None)
@@ -234,9 +263,13 @@ def test_writes_through_no_link_out_of_the_folder(lib: Library, tmp_path: Path) 
     (lib.folders[0] / "link.safetensors").symlink_to(outside / "real.safetensors")
     (lib.folders[0] / TRASH).symlink_to(outside)
     lib.save_new(embedding(), "mine")
-    for operation in (lambda: lib.rename("link", "new"), lambda: lib.trash("link"), lambda: lib.trash("mine"),
-                      lambda: lib.save_new(embedding(seed=1), "link", overwrite=True),
-                      lambda: lib.save_new(embedding(seed=1), "mine", overwrite=True)):
+    for operation in (
+        lambda: lib.rename("link", "new"),
+        lambda: lib.trash("link"),
+        lambda: lib.trash("mine"),
+        lambda: lib.save_new(embedding(seed=1), "link", overwrite=True),
+        lambda: lib.save_new(embedding(seed=1), "mine", overwrite=True),
+    ):
         with pytest.raises(AestheticError, match="leads out"):
             operation()
     assert files(outside) == ["real.safetensors"]

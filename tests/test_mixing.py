@@ -49,10 +49,18 @@ def test_only_the_ratio_of_weights_counts(weights: list[float], scale: float) ->
     assert float(one.vectors[VIT_L].norm()) == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize(("embeddings", "weights", "reason"), [
-    ([], [], "0 embeddings"), ([A], [1, 2], "1 embeddings and 2 weights"), ([A, B], [0, 0], "weights"),
-    ([A, B], [1, float("nan")], "weights"), ([A, B], [float("inf"), 1], "weights"), ([A, A], [1, -1], "cancel out"),
-    ([embedding("l", 1), embedding("h", 2, VIT_H)], [1, 1], "no CLIP space: 'l' has ViT-L/14.*; 'h' has ViT-H/14")])
+@pytest.mark.parametrize(
+    ("embeddings", "weights", "reason"),
+    [
+        ([], [], "0 embeddings"),
+        ([A], [1, 2], "1 embeddings and 2 weights"),
+        ([A, B], [0, 0], "weights"),
+        ([A, B], [1, float("nan")], "weights"),
+        ([A, B], [float("inf"), 1], "weights"),
+        ([A, A], [1, -1], "cancel out"),
+        ([embedding("l", 1), embedding("h", 2, VIT_H)], [1, 1], "no CLIP space: 'l' has ViT-L/14.*; 'h' has ViT-H/14"),
+    ],
+)
 def test_mix_refuses(embeddings: list[Embedding], weights: list[float], reason: str) -> None:
     with pytest.raises(AestheticError, match=reason):
         mix(embeddings, weights, "m")
@@ -95,10 +103,14 @@ def test_similarity_picture(bitmap: bool, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(ImageFont, "truetype", missing)
         monkeypatch.setattr(ImageFont, "load_default", load_default)
     names = ["sac_8plus", "私の好み", "a very long name that has to be cut somewhere", "x"]
-    picture = similarity_picture(names, torch.tensor([[1.0, 0.5, -0.5, 0], [0.5, 1, 0, 0], [-0.5, 0, 1, -1], [0, 0, -1, 1]]))
+    picture = similarity_picture(
+        names, torch.tensor([[1.0, 0.5, -0.5, 0], [0.5, 1, 0, 0], [-0.5, 0, 1, -1], [0, 0, -1, 1]])
+    )
     assert picture.mode == "RGB"
     assert picture.width == picture.height > 4 * 50
-    colours = {picture.getpixel((picture.width - 12 - 56 * (4 - column) + 3, picture.height - 12 - 56 * 4 + 3)) for column in range(4)}
+    colours = {
+        picture.getpixel((picture.width - 12 - 56 * (4 - column) + 3, picture.height - 12 - 56 * 4 + 3))
+        for column in range(4)
+    }
     assert len(colours) == 4
     assert similarity_picture([], torch.zeros(0, 0)).width > 0
-

@@ -20,8 +20,24 @@ from .test_images import photo, saved
 
 # Newer versions have the Pillow one under another name.
 Processor = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
-SIZES = [(224, 224), (300, 200), (200, 300), (225, 224), (226, 224), (227, 224), (231, 224), (224, 231),
-         (640, 427), (427, 640), (1000, 333), (100, 80), (31, 47), (512, 768), (1791, 224), (1792, 224)]
+SIZES = [
+    (224, 224),
+    (300, 200),
+    (200, 300),
+    (225, 224),
+    (226, 224),
+    (227, 224),
+    (231, 224),
+    (224, 231),
+    (640, 427),
+    (427, 640),
+    (1000, 333),
+    (100, 80),
+    (31, 47),
+    (512, 768),
+    (1791, 224),
+    (1792, 224),
+]
 
 
 def open_clip_pixels(image: Image.Image, size: int = 224) -> Tensor:
@@ -71,8 +87,15 @@ def test_a_row_of_pixels_does_not_fill_the_memory() -> None:
 
 def tower(seed: int) -> transformers.CLIPVisionModelWithProjection:
     config = transformers.CLIPVisionConfig(
-        hidden_size=192, intermediate_size=768, num_hidden_layers=6, num_attention_heads=6, patch_size=14,
-        image_size=224, projection_dim=128, initializer_factor=3.0)
+        hidden_size=192,
+        intermediate_size=768,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        patch_size=14,
+        image_size=224,
+        projection_dim=128,
+        initializer_factor=3.0,
+    )
     torch.manual_seed(seed)
     return transformers.CLIPVisionModelWithProjection(config).eval()
 
@@ -95,8 +118,9 @@ def photos() -> list[Image.Image]:
     return [photo(2688, 1792, 1), photo(1792, 1800, 2)]
 
 
-@pytest.mark.parametrize("options", [{"quality": 75}, {"quality": 95, "subsampling": 0},
-                                     {"quality": 90, "progressive": True}])
+@pytest.mark.parametrize(
+    "options", [{"quality": 75}, {"quality": 95, "subsampling": 0}, {"quality": 90, "progressive": True}]
+)
 def test_reduced_decoding_keeps_the_feature(photos: list[Image.Image], options: dict[str, object]) -> None:
     images = [*photos, drawing(2000, 1800)]
     files = [saved(image, "JPEG", **options) for image in images]
@@ -108,8 +132,9 @@ def test_reduced_decoding_keeps_the_feature(photos: list[Image.Image], options: 
     assert steps[-1].mean() < 3
     with torch.no_grad():
         model = tower(0)
-        features = [model(pixel_values=torch.stack([pixels(i) for i in batch])).image_embeds
-                    for batch in (full, reduced)]
+        features = [
+            model(pixel_values=torch.stack([pixels(i) for i in batch])).image_embeds for batch in (full, reduced)
+        ]
     # Random towers see much the same in all pictures, so what is common to all is taken off: without it even
     # different pictures would come close to the bound.
     full_features, reduced_features = (unit(f - features[0].mean(0)) for f in features)

@@ -204,8 +204,13 @@ def _write_tower(folder: Path, module: Any, layout: str) -> Path:
         safetensors.torch.save_file(content, folder / "model.safetensors")
         return folder
     content = {"text_projection": pipelines.projection(), "visual.transformer.resblocks.7.ln_1.weight": torch.zeros(1)}
-    names = {"self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1", "layer_norm2": "ln_2",
-             "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}  # fmt: skip
+    names = {
+        "self_attn.out_proj": "attn.out_proj",
+        "layer_norm1": "ln_1",
+        "layer_norm2": "ln_2",
+        "mlp.fc1": "mlp.c_fc",
+        "mlp.fc2": "mlp.c_proj",
+    }
     for number in range(3):
         own = f"encoder.layers.{number}."
         layer = {key.removeprefix(own): value for key, value in weights.items() if key.startswith(own)}

@@ -89,9 +89,16 @@ def test_what_can_not_be_mixed_is_refused(settings: Settings, tags: list[Tag], w
 def test_the_key_tells_every_knob_and_every_vector_apart() -> None:
     base = Settings(embedding="one", text="a text")
     changed = {
-        "weight": 0.8, "steps": 6, "lr": 2e-4, "slerp": True, "embedding": "two", "text": "another", "slerp_angle": 0.2,
-        "text_negative": True, "negative_prompt": True,
-    }  # fmt: skip
+        "weight": 0.8,
+        "steps": 6,
+        "lr": 2e-4,
+        "slerp": True,
+        "embedding": "two",
+        "text": "another",
+        "slerp_angle": 0.2,
+        "text_negative": True,
+        "negative_prompt": True,
+    }
     assert changed.keys() == {knob.name for knob in KNOBS}
     keys = {made(base).key, *(made(dataclasses.replace(base, **{name: value})).key for name, value in changed.items())}
     assert len(keys) == 1 + len(changed)

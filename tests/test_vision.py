@@ -45,29 +45,47 @@ def no_other_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def set_hub(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     for module in (huggingface_hub.constants, huggingface_hub.file_download):  # by version
-        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}",
-                            raising=False)
+        monkeypatch.setattr(
+            module, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}", raising=False
+        )
 
 
 @pytest.fixture(scope="module")
 def hf_model() -> transformers.CLIPModel:
     torch.manual_seed(0)
     config = transformers.CLIPConfig(
-        text_config={"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-                     "vocab_size": 50},
-        vision_config={"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3,
-                       "image_size": SIDE, "patch_size": 8},
-        projection_dim=24)
+        text_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "vocab_size": 50,
+        },
+        vision_config={
+            "hidden_size": 48,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 3,
+            "image_size": SIDE,
+            "patch_size": 8,
+        },
+        projection_dim=24,
+    )
     return transformers.CLIPModel(config).eval()
 
 
 @pytest.fixture(scope="module")
 def open_clip_arch(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("config") / f"{ARCH}.json"
-    path.write_text(json.dumps({
-        "embed_dim": 24,
-        "vision_cfg": {"image_size": SIDE, "layers": 2, "width": 48, "head_width": 16, "patch_size": 8},
-        "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1}}))
+    path.write_text(
+        json.dumps(
+            {
+                "embed_dim": 24,
+                "vision_cfg": {"image_size": SIDE, "layers": 2, "width": 48, "head_width": 16, "patch_size": 8},
+                "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1},
+            }
+        )
+    )
     open_clip.add_model_config(path)
     return ARCH
 
@@ -100,8 +118,9 @@ def test_transformers_folder(hf_model: transformers.CLIPModel, batch: Tensor, tm
     encoder = load_encoder(SPACE, tmp_path / "m")
     torch.testing.assert_close(encoder.encode(batch), hf_features(hf_model, batch))
     assert (encoder.size, encoder.space, encoder.model_id) == (SIDE, SPACE, "m")
-    assert parameters(encoder) == sum(p.numel() for part in (hf_model.vision_model, hf_model.visual_projection)
-                                      for p in part.parameters())
+    assert parameters(encoder) == sum(
+        p.numel() for part in (hf_model.vision_model, hf_model.visual_projection) for p in part.parameters()
+    )
 
 
 def test_vision_config_with_the_wrong_width(hf_model: transformers.CLIPModel, batch: Tensor, tmp_path: Path) -> None:
@@ -188,7 +207,9 @@ def test_found_in_the_hub_cache(hf_model: transformers.CLIPModel, batch: Tensor,
     assert find_checkpoint(SPACE) is None
 
 
-def test_incomplete_shards_are_not_taken(hf_model: transformers.CLIPModel, batch: Tensor, no_other_places: Path) -> None:
+def test_incomplete_shards_are_not_taken(
+    hf_model: transformers.CLIPModel, batch: Tensor, no_other_places: Path
+) -> None:
     folder = no_other_places / "models" / "tiny-clip"
     hf_model.save_pretrained(folder, max_shard_size="40KB")
     assert len(list(folder.glob("*.safetensors"))) + len(list(folder.glob("*.bin"))) > 1
@@ -198,7 +219,9 @@ def test_incomplete_shards_are_not_taken(hf_model: transformers.CLIPModel, batch
     assert find_checkpoint(SPACE, folders=[no_other_places / "models"]) is None
 
 
-def test_the_users_path_comes_first(hf_model: transformers.CLIPModel, open_clip_arch: str, no_other_places: Path) -> None:
+def test_the_users_path_comes_first(
+    hf_model: transformers.CLIPModel, open_clip_arch: str, no_other_places: Path
+) -> None:
     hf_model.save_pretrained(no_other_places / "models" / "tiny-clip")
     other = no_other_places / "mine.pt"
     torch.save(openclip_model().state_dict(), other)
@@ -291,7 +314,9 @@ class Hub:
                     self.end_headers()
                     return
                 small = name.endswith(".json")
-                tag = (hashlib.sha1(b"blob %d\0" % len(content) + content) if small else hashlib.sha256(content)).hexdigest()
+                tag = (
+                    hashlib.sha1(b"blob %d\0" % len(content) + content) if small else hashlib.sha256(content)
+                ).hexdigest()
                 wanted = self.headers.get("Range", "")
                 start = int(wanted.removeprefix("bytes=").rstrip("-") or 0) if body else 0
                 self.send_response(206 if start else 200)
@@ -305,7 +330,7 @@ class Hub:
                     if hub.lie:
                         rest = bytes(len(rest))
                     if hub.break_after is not None and not small:
-                        rest, hub.break_after = rest[:hub.break_after], None
+                        rest, hub.break_after = rest[: hub.break_after], None
                         self.close_connection = True
                     self.wfile.write(rest)
 
@@ -321,8 +346,9 @@ class Hub:
 def hub(hf_model: transformers.CLIPModel, no_other_places: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     hf_model.save_pretrained(no_other_places / "published")
     config = (no_other_places / "published" / "config.json").read_bytes()
-    weights = safetensors.torch.save({key: value.contiguous() for key, value in hf_model.state_dict().items()},
-                                     {"format": "pt"})
+    weights = safetensors.torch.save(
+        {key: value.contiguous() for key, value in hf_model.state_dict().items()}, {"format": "pt"}
+    )
     hub = Hub({"config.json": config, "model.safetensors": weights})
     set_hub(monkeypatch, hub.url)
     monkeypatch.setattr(vision, "_CHUNK", 4096)
@@ -358,8 +384,9 @@ def test_download_of_an_open_clip_model(hub: Hub, open_clip_arch: str, batch: Te
     torch.save(model.state_dict(), no_other_places / "weights")
     hub.files = {"open_clip_pytorch_model.bin": (no_other_places / "weights").read_bytes()}
     with torch.no_grad():
-        torch.testing.assert_close(load_encoder(SPACE, allow_download=lambda *_: True).encode(batch),
-                                   model.encode_image(batch))
+        torch.testing.assert_close(
+            load_encoder(SPACE, allow_download=lambda *_: True).encode(batch), model.encode_image(batch)
+        )
 
 
 def test_download_refused(hub: Hub, no_other_places: Path) -> None:

@@ -47,14 +47,28 @@ class Tower(nn.Module):
 
 
 def vit_l() -> ImageEncoder:
-    tower = Tower(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
-                  image_size=224, patch_size=14, projection_dim=768)
+    tower = Tower(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=224,
+        patch_size=14,
+        projection_dim=768,
+    )
     return ImageEncoder(VIT_L, tower, 224, "random ViT-L/14")
 
 
 def small() -> ImageEncoder:
-    tower = Tower(hidden_size=48, intermediate_size=96, num_hidden_layers=1, num_attention_heads=3, image_size=224,
-                  patch_size=32, projection_dim=768)
+    tower = Tower(
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=1,
+        num_attention_heads=3,
+        image_size=224,
+        patch_size=32,
+        projection_dim=768,
+    )
     return ImageEncoder(Space("small", 768), tower, 224, "random small")
 
 
@@ -75,7 +89,7 @@ def encode_only(encoder: ImageEncoder, images: int, batch_size: int) -> None:
     """The encoder alone, on pixels that are already there."""
     batch = torch.randn(batch_size, 3, encoder.size, encoder.size)
     for first in range(0, images, batch_size):
-        encoder.encode(batch[:images - first]).cpu()
+        encoder.encode(batch[: images - first]).cpu()
 
 
 def megabytes() -> float:
@@ -133,13 +147,22 @@ def main() -> None:
         encoder = vit_l().to(options.device)
         encode_only(encoder, size, size)  # warms up
         # In turns and the median of each, so that other work on the machine does not decide.
-        rounds = [(timed(lambda: encode_only(encoder, n, size)),
-                   timed(lambda: create(pictures(n), [encoder], batch_size=size))) for _ in range(options.rounds)]
+        rounds = [
+            (
+                timed(lambda: encode_only(encoder, n, size)),
+                timed(lambda: create(pictures(n), [encoder], batch_size=size)),
+            )
+            for _ in range(options.rounds)
+        ]
         alone, whole = (Seconds(*map(statistics.median, zip(*times))) for times in zip(*rounds))
-        print(f"\n{n} pictures of 3000 x 2000, batches of {size}     seconds   pictures/s   share   processor s   share")
+        print(
+            f"\n{n} pictures of 3000 x 2000, batches of {size}     seconds   pictures/s   share   processor s   share"
+        )
         for name, took in (("encoder alone", alone), ("making an embedding", whole)):
-            print(f"{name:40} {took.wall:9.2f} {n / took.wall:12.2f} {alone.wall / took.wall:7.0%}"
-                  f" {took.processor:13.2f} {alone.processor / took.processor:7.0%}")
+            print(
+                f"{name:40} {took.wall:9.2f} {n / took.wall:12.2f} {alone.wall / took.wall:7.0%}"
+                f" {took.processor:13.2f} {alone.processor / took.processor:7.0%}"
+            )
         print("each round:", ", ".join(f"{a.wall:.2f} s and {b.wall:.2f} s" for a, b in rounds))
 
 

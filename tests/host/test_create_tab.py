@@ -159,8 +159,11 @@ class CreateTab:
         return list(row.first.locator("td").all_inner_texts())
 
     def names(self) -> list[str]:
-        return [cells[0] for cells in (r.locator("td:nth-child(2)").all_inner_texts() for r in
-                                       self.find("table", "tr").all()) if cells]  # fmt: skip
+        return [
+            cells[0]
+            for cells in (r.locator("td:nth-child(2)").all_inner_texts() for r in self.find("table", "tr").all())
+            if cells
+        ]
 
 
 def show_tab(page: Any, title: str) -> None:
@@ -351,8 +354,7 @@ def test_subfolders_several_folders_and_spaces(
     assert "made from 4 pictures" in tab.create("only sub", pictures / "sub", recursive=False)
     more = tmp_path / "with a space"
     write_pictures(more, 3, seed=9)
-    said = tab.create("all spaces", f'"{more}"', pictures / "sub",
-                      spaces=["ViT-L/14", "ViT-H/14", "ViT-bigG/14"])  # fmt: skip
+    said = tab.create("all spaces", f'"{more}"', pictures / "sub", spaces=["ViT-L/14", "ViT-H/14", "ViT-bigG/14"])
     assert "made from 7 pictures" in said
     assert sorted(space.dim for space in load(shelf / "all spaces.safetensors").vectors) == list(DIMS)
     snap(tab.page, "spaces")
@@ -733,8 +735,10 @@ def published(webui: WebUI, tmp_path: Path) -> Iterator[Path]:
         torch.save(torch.randn(1, 768, generator=torch.Generator().manual_seed(seed)), tmp_path / f"{name}.pt")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    entries = [(file.stem, file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
-               for file in sorted(tmp_path.glob("*.pt"))]  # fmt: skip
+    entries = [
+        (file.stem, file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
+        for file in sorted(tmp_path.glob("*.pt"))
+    ]
     webui.run(f"""
 import functools, json
 from {PACKAGE} import catalogue, tab

@@ -178,9 +178,7 @@ class Host:
         scripts, callbacks = self.module("scripts"), self.module("script_callbacks")
         path = REPOSITORY / "scripts" / "aesthetic.py"
         script = self.module("script_loading").load_module(str(path))
-        scripts.scripts_data.append(
-            scripts.ScriptClassData(script.AestheticScript, str(path), str(REPOSITORY), script)
-        )
+        scripts.scripts_data.append(scripts.ScriptClassData(script.AestheticScript, str(path), str(REPOSITORY), script))
         # The package's own caller hands an argument over; the WebUI has none here.
         for registered in callbacks.callback_map["callbacks_before_ui"]:
             registered.callback()
@@ -360,7 +358,9 @@ class Host:
         self.shared.sd_model = model
         processing = self.module("processing")
         is_img2img = "init_images" in payload
-        kind = processing.StableDiffusionProcessingImg2Img if is_img2img else processing.StableDiffusionProcessingTxt2Img
+        kind = (
+            processing.StableDiffusionProcessingImg2Img if is_img2img else processing.StableDiffusionProcessingTxt2Img
+        )
         p = kind(sd_model=model, **{**_DEFAULTS, **payload})
         p.is_api = True
         p.scripts = self.runners[is_img2img]
@@ -379,9 +379,7 @@ class Host:
             except _Encoded:
                 pictures = []
             hires = tensors(getattr(p, "hr_c", None))
-            return Job(
-                pictures, dict(p.extra_generation_params), list(p.comments), tensors(p.c), tensors(p.uc), hires
-            )
+            return Job(pictures, dict(p.extra_generation_params), list(p.comments), tensors(p.c), tensors(p.uc), hires)
         finally:
             state.end()
             p.close()

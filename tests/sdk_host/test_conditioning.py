@@ -428,7 +428,10 @@ def test_the_tag(host: Host, passes: Passes) -> None:
     passes.count = 0
     stronger = host.encode(prompt="a photo of a cat<aesthetic:one:0.6:steps=3:lr=0.001>")
     assert passes.count == 5 and not same(stronger.positive, knobs.positive)
-    assert same(host.encode(prompt="a photo of a cat").positive, host.encode(prompt="a photo of a cat<aesthetic:one:0>").positive)
+    assert same(
+        host.encode(prompt="a photo of a cat").positive,
+        host.encode(prompt="a photo of a cat<aesthetic:one:0>").positive,
+    )
     with pytest.raises(host.extension("errors").AestheticError):
         host.generate(prompt="a cat <aesthetic:missing:1>")
 

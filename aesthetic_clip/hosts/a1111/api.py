@@ -72,8 +72,9 @@ def register(_demo: Any, app: FastAPI) -> None:
 
 
 def _router() -> APIRouter:
-    router = APIRouter(prefix=PREFIX, tags=["Aesthetic Gradients"], dependencies=_authentication(),
-                       route_class=_LimitedRoute)  # fmt: skip
+    router = APIRouter(
+        prefix=PREFIX, tags=["Aesthetic Gradients"], dependencies=_authentication(), route_class=_LimitedRoute
+    )
 
     @router.get("/embeddings")
     def list_embeddings() -> list[dict[str, Any]]:
@@ -102,8 +103,13 @@ def _router() -> APIRouter:
                 stack.callback(shared.state.end)
                 spaces = wanted or list(model_spaces(shared.sd_model))
                 encoders = [stack.enter_context(image_encoder(space, False)) for space in spaces]
-                result = create(pictures, encoders, batch_size=request.batch_size, raw=request.raw,
-                                stopped=lambda: bool(shared.state.interrupted))  # fmt: skip
+                result = create(
+                    pictures,
+                    encoders,
+                    batch_size=request.batch_size,
+                    raw=request.raw,
+                    stopped=lambda: bool(shared.state.interrupted),
+                )
             embedding, _ = keep(result, library, name, request.note, request.overwrite)
             skipped = [{"name": name, "reason": reason} for name, reason in result.skipped]
             return {**_described(embedding), "used": result.used, "skipped": skipped}
@@ -156,20 +162,28 @@ def _existing(name: str) -> Library:
 def _spaces(texts: list[str]) -> list[Space]:
     found = {text: space_named(text) for text in texts}
     if unknown := [text for text, space in found.items() if space is None]:
-        raise AestheticError(f"There is no CLIP space {unknown[0]!r}.",
-                             f"There are: {', '.join(space.name for space in PUBLISHED)}.",
-                             "Choose among them, or leave them out for those of the loaded checkpoint.")  # fmt: skip
+        raise AestheticError(
+            f"There is no CLIP space {unknown[0]!r}.",
+            f"There are: {', '.join(space.name for space in PUBLISHED)}.",
+            "Choose among them, or leave them out for those of the loaded checkpoint.",
+        )
     return [space for space in found.values() if space]
 
 
 def _pictures(images: list[str]) -> list[tuple[str, bytes]]:
     if not images or len(images) > MAX_IMAGES:
-        raise AestheticError(f"There are {len(images)} images.", f"One request takes 1 to {MAX_IMAGES}.",
-                             "Use the tab or the command line for more.")  # fmt: skip
+        raise AestheticError(
+            f"There are {len(images)} images.",
+            f"One request takes 1 to {MAX_IMAGES}.",
+            "Use the tab or the command line for more.",
+        )
     # Four characters of base64 are three bytes.
     if sum(map(len, images)) * 3 // 4 > MAX_BYTES:
-        raise AestheticError("The images are too large.", f"One request takes {MAX_BYTES >> 20} MB.",
-                             "Send them smaller: CLIP looks at 224 x 224 pixels.")  # fmt: skip
+        raise AestheticError(
+            "The images are too large.",
+            f"One request takes {MAX_BYTES >> 20} MB.",
+            "Send them smaller: CLIP looks at 224 x 224 pixels.",
+        )
     pictures = []
     for number, text in enumerate(images, 1):
         try:

@@ -24,9 +24,13 @@ _ENCODERS = {space: f"aesthetic_image_encoder_{space.dim}" for space in PUBLISHE
 def register() -> None:
     """Add the settings page (callback ``on_ui_settings``)."""
     _add(_FOLDER, "", "Another folder with aesthetic embeddings", "searched after the extension's own, with subfolders")
-    _add(_PROJECTION, "", "Text projection",
-         "a model.safetensors of openai/clip-vit-large-patch14, or its folder; "
-         "empty: the Hugging Face cache, ViT-L-14.pt, or a 2.4 MB download when first needed")  # fmt: skip
+    _add(
+        _PROJECTION,
+        "",
+        "Text projection",
+        "a model.safetensors of openai/clip-vit-large-patch14, or its folder; "
+        "empty: the Hugging Face cache, ViT-L-14.pt, or a 2.4 MB download when first needed",
+    )
     _add(_SIMILARITY, False, "Write the similarity before and after into the picture's parameters")
     modes = {"choices": [mode.value for mode in Memory]}
     shared.opts.add_option(
@@ -36,8 +40,12 @@ def register() -> None:
         ),
     )
     for space, key in _ENCODERS.items():
-        _add(key, "", f"Image encoder for {space.name}",
-             f"file or folder of {space.hub_id}, to create embeddings; empty: looked for in the caches")  # fmt: skip
+        _add(
+            key,
+            "",
+            f"Image encoder for {space.name}",
+            f"file or folder of {space.hub_id}, to create embeddings; empty: looked for in the caches",
+        )
 
 
 def _add(key: str, default: object, label: str, info: str = "") -> None:

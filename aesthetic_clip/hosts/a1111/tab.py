@@ -48,16 +48,18 @@ class SendButtons:
         if elem_id in SEND_BESIDE:
             name = SEND_BESIDE[elem_id]
             self.buttons[name] = ui_components.ToolButton(
-                "❤️", elem_id=f"{name}_send_to_aesthetic",
-                tooltip="Send the pictures to Create aesthetic embedding.")  # fmt: skip
+                "❤️", elem_id=f"{name}_send_to_aesthetic", tooltip="Send the pictures to Create aesthetic embedding."
+            )
 
     def connect(self, built: tab.Tab) -> None:
         """Make the buttons fill the tab's gallery and show the tab."""
         for name, button in self.buttons.items():
             if name in self.galleries and name in self.infos:
-                button.click(fn=_sent, inputs=[built.sent, self.galleries[name], self.infos[name]],
-                             outputs=[built.sent, built.sent_accordion]).then(
-                    fn=None, inputs=[], outputs=[], _js="aestheticShowTab")  # fmt: skip
+                button.click(
+                    fn=_sent,
+                    inputs=[built.sent, self.galleries[name], self.infos[name]],
+                    outputs=[built.sent, built.sent_accordion],
+                ).then(fn=None, inputs=[], outputs=[], _js="aestheticShowTab")
 
 
 def _sent(before: Any, items: Any, info: str | None) -> tuple[list[Image.Image], Any]:
@@ -140,8 +142,12 @@ def _dropdowns() -> list[Any]:
     """The embedding dropdowns of txt2img and img2img on this page."""
     place = [knob.name for knob in KNOBS].index("embedding")
     runners = (scripts.scripts_txt2img, scripts.scripts_img2img)
-    return [script.controls[place] for runner in runners for script in runner.alwayson_scripts
-            if script.controls and Path(script.filename).parents[1] == options.EXTENSION]  # fmt: skip
+    return [
+        script.controls[place]
+        for runner in runners
+        for script in runner.alwayson_scripts
+        if script.controls and Path(script.filename).parents[1] == options.EXTENSION
+    ]
 
 
 def _progress(done: int, total: int, line: str) -> None:
@@ -157,15 +163,22 @@ def encoder(space: Space, download: bool) -> ImageEncoder:
             raise AestheticError(
                 f"The image encoder for {space.name} is not on this machine.",
                 f"It would have to be downloaded: {what}.",
-                "Tick 'Allow to download a missing image encoder' and try again, or give its path in the settings.")  # fmt: skip
+                "Tick 'Allow to download a missing image encoder' and try again, or give its path in the settings.",
+            )
         return True
 
     def progress(done: int, total: int) -> None:
         _progress(done >> 20, total >> 20, f"Downloading the image encoder: {done >> 20} of {total >> 20} MB")
 
     return load_encoder(
-        space, options.encoder_path(space), [options.models_folder(), *options.clip_folders()], devices.device,
-        allow, progress, lambda: bool(shared.state.interrupted))  # fmt: skip
+        space,
+        options.encoder_path(space),
+        [options.models_folder(), *options.clip_folders()],
+        devices.device,
+        allow,
+        progress,
+        lambda: bool(shared.state.interrupted),
+    )
 
 
 def _text_features(text: str) -> dict[Space, Tensor]:
