@@ -31,11 +31,12 @@ def run(args: argparse.Namespace) -> None:
     import transformers
 
     from .create import create, to_embedding
+    from .encoder_files import Checkpoint
     from .images import find_images
     from .personalize import personalize
     from .spaces import space_of
     from .text_encoder import TransformersTextEncoder
-    from .vision import Checkpoint, load
+    from .vision import load
 
     transformers.utils.logging.disable_progress_bar()
     settings = Settings.from_mapping({"steps": args.steps})

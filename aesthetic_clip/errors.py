@@ -19,3 +19,8 @@ class AestheticError(Exception):
 
 class Interrupted(Exception):
     """The user asked to stop; nothing computed so far may be used or cached."""
+
+
+def first_line(error: Exception) -> str:
+    """What a library's exception says, short enough for a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -20,10 +20,11 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from aesthetic_clip import vision
+from aesthetic_clip import encoder_files, vision
+from aesthetic_clip.encoder_files import Checkpoint, download, find_checkpoint
 from aesthetic_clip.errors import AestheticError, Interrupted
 from aesthetic_clip.spaces import VIT_L, Space
-from aesthetic_clip.vision import Checkpoint, download, find_checkpoint, load, load_encoder
+from aesthetic_clip.vision import load, load_encoder
 
 SIDE = 32
 ARCH = "aesthetic-test-vit"
@@ -34,8 +35,9 @@ OPENAI = Space("CLIP-24", 24, hub_id="someone/tiny-clip", open_clip=(ARCH, "open
 @pytest.fixture(autouse=True)
 def no_other_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Neither this machine's caches nor its network."""
-    monkeypatch.setattr(vision, "DOWNLOADS", tmp_path / "downloads")
-    monkeypatch.setattr(vision, "_OPENAI_CACHE", tmp_path / "openai")
+    for module in (vision, encoder_files):
+        monkeypatch.setattr(module, "DOWNLOADS", tmp_path / "downloads")
+    monkeypatch.setattr(encoder_files, "_OPENAI_CACHE", tmp_path / "openai")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     set_hub(monkeypatch, "http://127.0.0.1:9")
@@ -351,7 +353,7 @@ def hub(hf_model: transformers.CLIPModel, no_other_places: Path, monkeypatch: py
     )
     hub = Hub({"config.json": config, "model.safetensors": weights})
     set_hub(monkeypatch, hub.url)
-    monkeypatch.setattr(vision, "_CHUNK", 4096)
+    monkeypatch.setattr(encoder_files, "_CHUNK", 4096)
     yield hub
     hub.server.shutdown()
     hub.server.server_close()
@@ -432,6 +434,6 @@ def test_download_fails(hub: Hub, no_other_places: Path, monkeypatch: pytest.Mon
 
 
 def test_no_room(hub: Hub, no_other_places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vision.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(encoder_files.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(AestheticError, match="no room"):
         download(OPENAI, no_other_places, lambda *_: True)

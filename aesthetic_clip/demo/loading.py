@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..embeddings import Embedding
+from ..encoder_files import Checkpoint
 from ..spaces import Space, space_of
 from ..text_encoder import TransformersTextEncoder
-from ..vision import Checkpoint, ImageEncoder, load
+from ..vision import ImageEncoder, load
 from . import world
 from .architecture import WIDTH, Classifier
 
