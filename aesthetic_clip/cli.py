@@ -181,7 +181,7 @@ def _create_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _create(args: argparse.Namespace) -> None:
     lib = _library(args)
-    name = lib.refuse_taken(args.name, args.overwrite)
+    name = lib.reserve(args.name, args.overwrite)
     if args.from_npy:
         if args.folders or args.space or args.encoder:
             raise AestheticError(

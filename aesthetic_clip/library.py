@@ -8,6 +8,7 @@ import difflib
 import os
 import re
 import shutil
+import tempfile
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -149,6 +150,26 @@ class Library:
         """
         name = check_name(name)
         self._refuse_same(name, allowed=name if overwrite else None)
+        return name
+
+    def reserve(self, name: str, overwrite: bool = False) -> str:
+        """The checked name, free and in a folder that can be written: to be asked before long work.
+
+        Raises:
+            AestheticError: it is not.
+        """
+        name = self.refuse_taken(name, overwrite)
+        folder = self.folders[0]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise AestheticError(
+                f"{name!r} could not be saved.",
+                f"{folder} can't be written: {error.strerror or error}.",
+                "Make it a folder that this program may write to, and try again.",
+            ) from error
         return name
 
     def save_new(self, embedding: Embedding, name: str, overwrite: bool = False) -> Path:

@@ -21,6 +21,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 LARGEST = 15_000_000
+STEPS = 20
+MARGIN = 0.25
+"""How much more of a style the classifier has to see after ``STEPS`` steps, of at most 1."""
 CONTENTS = world.HELD_OUT[:8]
 SEEDS = (0, 1)
 
@@ -95,6 +98,15 @@ def test_no_steps_leave_the_pictures_bit_identical(bench: Bench) -> None:
     assert not torch.equal(pictures(**some.arguments()), ordinary)
     # The weights are the model's own again.
     assert torch.equal(pictures(prompt=prompts), ordinary)
+
+
+@pytest.mark.parametrize("style", world.STYLES)
+def test_an_embedding_moves_pictures_toward_its_style(
+    bench: Bench, plain: dict[str, list[dict[str, float]]], style: str
+) -> None:
+    moved = bench.measure(Condition(STEPS), style, CONTENTS, SEEDS)
+    assert _mean(moved, "style_chance") > _mean(plain[style], "style_chance") + MARGIN
+    assert _mean(moved, "similarity") > _mean(plain[style], "similarity")
 
 
 def _wide_names(name: str) -> str:

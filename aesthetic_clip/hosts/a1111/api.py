@@ -19,7 +19,6 @@ from ...embeddings import Embedding
 from ...errors import AestheticError, Interrupted
 from ...library import Library
 from ...spaces import PUBLISHED, Space, space_named
-from ...tab import reserve
 from . import options
 from .encoders import model_spaces
 from .tab import encoder as image_encoder
@@ -95,7 +94,7 @@ def _router() -> APIRouter:
     def create_embedding(request: CreateRequest) -> dict[str, Any]:
         with _answered():
             library = options.embeddings()
-            name = reserve(library, request.name, request.overwrite)
+            name = library.reserve(request.name, request.overwrite)
             wanted = _spaces(request.spaces)
             pictures = _pictures(request.images)
             with call_queue.queue_lock, contextlib.ExitStack() as stack:
