@@ -32,7 +32,7 @@ from . import architecture, world
 from .tokenizer import write_tokenizer
 
 STAGES = ("vae", "clip", "classifier", "decoder", "unet", "assemble")
-MINUTES = {"vae": 25.0, "clip": 15.0, "classifier": 4.0, "decoder": 12.0, "unet": 32.0}
+MINUTES = {"vae": 18.0, "clip": 25.0, "classifier": 4.0, "decoder": 8.0, "unet": 33.0}
 _SAVE_SECONDS = 30
 _LONGEST_STEP = 10
 _LOG_STEPS = 50
