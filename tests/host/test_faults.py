@@ -254,6 +254,7 @@ def test_fault_at_every_pass(webui: WebUI, place: str, checkpoint: str) -> None:
     sound = webui.run(TEXT_ENCODER)
     assert sound[1:] == [[], [], []]
     try:
+        forget(webui)
         break_at(webui, place, 0)
         expected = personalised(webui, FAMILIES[checkpoint], knobs, **job)
         passes = mend(webui)

@@ -240,8 +240,9 @@ def test_card_puts_the_tag_into_the_prompt(webui: WebUI, page: Any, embeddings: 
         page.click("#txt2img_aesthetic_extra_refresh")
         card = page.locator("#txt2img_aesthetic_cards .card[data-name='vitl']")
         card.locator("img.preview").wait_for(timeout=30_000)
+        card.scroll_into_view_if_needed()
         page.wait_for_function(
-            "Array.from(document.querySelectorAll('#txt2img_aesthetic_cards img.preview')).every(i => i.naturalWidth)"
+            "document.querySelector('#txt2img_aesthetic_cards .card[data-name=vitl] img.preview').naturalWidth == 64"
         )
         page.screenshot(path=str(tmp_path / "cards.png"))
         card.click()
