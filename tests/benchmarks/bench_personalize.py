@@ -13,7 +13,6 @@ import copy
 import gc
 import multiprocessing
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -111,19 +110,21 @@ def _peak(name: str, device: str, memory: Memory, answer: multiprocessing.Queue[
 
 
 def _now(device: str) -> float:
+    """Memory in use, in bytes; the peak counts from here."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak of what is resident begins anew
+    return _resident("VmRSS")
 
 
 def _highest(device: str) -> float:
-    return (
-        torch.cuda.max_memory_allocated()
-        if device != "cpu"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
+    return torch.cuda.max_memory_allocated() if device != "cpu" else _resident("VmHWM")
+
+
+def _resident(field: str) -> float:
+    lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return float(lines[field].split()[0]) * 1024
 
 
 def peak(name: str, device: str, memory: Memory) -> float:
