@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-_BLOCK = 2**18  # elements; five such blocks of fp32 stay in a processor's last cache
 
 
 class AdamInBackward:
@@ -35,8 +34,7 @@ class AdamInBackward:
         self.moments_away = moments_away
         self._steps = 0
         self._optimizers: dict[int, torch.optim.Adam] = {}
-        self._moments: dict[int, tuple[Tensor, ...]] = {}
-        self._scratch = torch.empty(0)
+        self._moments: dict[int, tuple[Tensor, Tensor]] = {}
         self._hooks: list[RemovableHandle] = []
 
     def __enter__(self) -> AdamInBackward:
@@ -68,34 +66,24 @@ class AdamInBackward:
                 self._optimizers[index] = torch.optim.Adam([parameter], lr=self.lr, fused=True)
             self._optimizers[index].step()
         else:
-            self._update_in_blocks(index, parameter)
+            self._update_stepwise(index, parameter)
         parameter.grad = None
 
-    def _update_in_blocks(self, index: int, parameter: Tensor) -> None:
-        # Operation by operation over a whole tensor, each would go through main memory.
+    def _update_stepwise(self, index: int, parameter: Tensor) -> None:
         gradient = parameter.grad
         assert gradient is not None
-        first = index not in self._moments
-        moments: tuple[Tensor, ...]
-        if first:
-            moments = (torch.empty_like(parameter), torch.empty_like(parameter))
-        else:
-            moments = tuple(moment.to(parameter.device) for moment in self._moments[index])
-        if len(self._scratch) < min(parameter.numel(), _BLOCK):
-            self._scratch = parameter.new_empty(min(parameter.numel(), _BLOCK))
         correction = math.sqrt(1 - BETA2**self._steps)
         rate = self.lr * correction / (1 - BETA1**self._steps)
-        flat = [t.view(-1).split(_BLOCK) for t in (parameter, gradient.contiguous(), *moments)]
-        for p, g, m, v in zip(*flat):
-            if first:
-                torch.mul(g, 1 - BETA1, out=m)
-                torch.mul(g, g, out=v).mul_(1 - BETA2)
-            else:
-                m.lerp_(g, 1 - BETA1)
-                v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
-            root = torch.sqrt(v, out=self._scratch[: len(v)])
-            p.addcdiv_(m, root.add_(EPSILON * correction), value=-rate)
-        self._moments[index] = tuple(moment.cpu() for moment in moments) if self.moments_away else moments
+        if index not in self._moments:
+            m, v = gradient * (1 - BETA1), gradient.square().mul_(1 - BETA2)
+        else:
+            m, v = (moment.to(parameter.device) for moment in self._moments[index])
+            m.lerp_(gradient, 1 - BETA1)
+            v.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+        # The gradient has done its work and is the place for the root: a new tensor for it costs more than the root.
+        root = torch.sqrt(v, out=gradient).add_(EPSILON * correction)
+        parameter.addcdiv_(m, root, value=-rate)
+        self._moments[index] = (m.cpu(), v.cpu()) if self.moments_away else (m, v)
 
 
 @functools.cache

@@ -62,7 +62,13 @@ def target_for(encoder: TransformersTextEncoder) -> Tensor:
 def first_extension(device: str) -> Callable[[], object]:
     """What the WebUI's first extension does per chunk: a deep copy of the whole CLIP, taken to the device."""
     config = transformers.CLIPConfig(
-        text_config={"projection_dim": 768},
+        text_config={
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "projection_dim": 768,
+        },
         vision_config={
             "hidden_size": 1024,
             "intermediate_size": 4096,
