@@ -12,9 +12,10 @@ import diffusers
 import safetensors.torch
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests import checkpoints
+from tests.towers import randomised
 
 WIDTH, DIM = 64, 32
 """The first text encoder's hidden size and features."""
@@ -35,16 +36,6 @@ def tokenizer(pad: str | None = None) -> Any:
     return made
 
 
-def _randomised(module: nn.Module, seed: int) -> Any:
-    # Zero biases and unit norms would hide a forgotten layer norm; small weights would hide the prompt.
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in module.named_parameters():
-        if parameter.ndim < 2:
-            noise = torch.randn(parameter.shape, generator=generator) * 0.1
-            parameter.data = noise + (1.0 if name.endswith("weight") else 0.0)
-    return module.eval().requires_grad_(False)
-
-
 def text_encoder(kind: Any = None, width: int = WIDTH, dim: int = DIM, layers: int = 3) -> Any:
     torch.manual_seed(width)
     config = transformers.CLIPTextConfig(
@@ -54,7 +45,7 @@ def text_encoder(kind: Any = None, width: int = WIDTH, dim: int = DIM, layers: i
         num_attention_heads=4,
         projection_dim=dim,
     )
-    return _randomised((kind or transformers.CLIPTextModel)(config), width)
+    return randomised((kind or transformers.CLIPTextModel)(config), width)
 
 
 def projection() -> Tensor:
@@ -90,7 +81,7 @@ def _picture_parts(context: int, **more: Any) -> dict[str, Any]:
     scheduler = diffusers.PNDMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
     )
-    return {"unet": _randomised(unet, 1), "vae": _randomised(vae, 2), "scheduler": scheduler}
+    return {"unet": randomised(unet, 1), "vae": randomised(vae, 2), "scheduler": scheduler}
 
 
 def sd(encoder: Any = None, pad: str | None = None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import open_clip
 import torch
@@ -20,7 +21,8 @@ def padded(ids: list[int], pad: int, length: int = 77) -> Tensor:
     return torch.tensor(ids + [pad] * (length - len(ids)))
 
 
-def _randomised(module: nn.Module, seed: int) -> nn.Module:
+def randomised(module: nn.Module, seed: int) -> Any:
+    """The module with layer norms unlike those of initialisation, ready to be looked at and not trained."""
     # Zero biases and unit norms, as initialised, would hide a forgotten layer norm.
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
@@ -39,13 +41,13 @@ def transformers_tower(seed: int = 0, width: int = 64, dim: int = 32, layers: in
         num_attention_heads=4,
         projection_dim=dim,
     )
-    module = _randomised(transformers.CLIPTextModel(config), seed)
+    module = randomised(transformers.CLIPTextModel(config), seed)
     return TransformersTextEncoder(module, torch.randn(width, dim) / width**0.5)
 
 
 def open_clip_tower(seed: int = 0, width: int = 64, dim: int = 32, layers: int = 3) -> OpenClipTextEncoder:
     torch.manual_seed(seed)
-    module = _randomised(
+    module = randomised(
         open_clip.model.CLIP(
             dim,
             open_clip.model.CLIPVisionCfg(layers=1, width=64, head_width=32, image_size=32, patch_size=16),
