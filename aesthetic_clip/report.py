@@ -120,7 +120,16 @@ def downloaded(done: Downloads) -> str:
     """
     said = f"{len(done.saved)} downloaded, {len(done.kept)} were already there."
     if done.failures:
-        raise AestheticError(said, " ".join(str(fault) for fault in done.failures.values()))
+        # One cause, such as no network, is told once.
+        causes: dict[str, list[str]] = {}
+        for name, fault in done.failures.items():
+            causes.setdefault(fault.do, []).append(name)
+        told = []
+        for names in causes.values():
+            first = done.failures[names[0]]
+            what = first.what if len(names) == 1 else f"{', '.join(names)} were not downloaded."
+            told.append(f"{what} {first.why} {first.do}")
+        raise AestheticError(said, " ".join(told))
     return said
 
 

@@ -741,13 +741,15 @@ def published(webui: WebUI, tmp_path: Path) -> Iterator[Path]:
     ]
     webui.run(f"""
 import functools, json
-from {PACKAGE} import catalogue, tab
+from {PACKAGE} import catalogue
+from {PACKAGE}.tab import library_form as tab
 tab.CATALOGUE = [catalogue.Entry(*entry, "for a test") for entry in json.loads({json.dumps(entries)!r})]
 tab.download = functools.partial(catalogue.download, base_url="http://127.0.0.1:{server.server_port}")
 """)
     yield tmp_path
     webui.run(f"""
-from {PACKAGE} import catalogue, tab
+from {PACKAGE} import catalogue
+from {PACKAGE}.tab import library_form as tab
 tab.CATALOGUE, tab.download = catalogue.CATALOGUE, catalogue.download
 """)
     server.shutdown()
@@ -772,7 +774,8 @@ def test_download_of_published_ones(tab: CreateTab, page: Any, published: Path, 
 def test_download_offline(webui: WebUI, tab: CreateTab, published: Path, shelf: Path) -> None:
     webui.run(f"""
 import functools
-from {PACKAGE} import catalogue, tab
+from {PACKAGE} import catalogue
+from {PACKAGE}.tab import library_form as tab
 tab.download = functools.partial(catalogue.download, base_url="http://127.0.0.1:9")
 """)
     said = tab.show("Library").press("download", timeout=60)
