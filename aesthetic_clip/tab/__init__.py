@@ -11,9 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from .create_form import connect_create, create_form
+from . import create_form, library_form
 from .host import ID, Job, TabHost, fresh_lists
-from .library_form import connect_library, library_form
 
 __all__ = ["ID", "TITLE", "Job", "Tab", "TabHost", "build"]
 
@@ -41,10 +40,10 @@ def build(host: TabHost) -> Tab:
     """Build the tab inside the current ``gr.Blocks``."""
     with gr.Tabs(elem_id=f"{ID}_tabs"):
         with gr.TabItem("Create", id="create"):
-            form = create_form(host)
+            form = create_form.build(host)
         with gr.TabItem("Library", id="library"):
-            shelf = library_form(host)
+            shelf = library_form.build(host)
     lists = [*host.dropdowns, *shelf.dropdowns, shelf.table]
-    connect_create(host, form, lists)
-    connect_library(host, shelf, lists)
+    create_form.connect(host, form, lists)
+    library_form.connect(host, shelf, lists)
     return Tab(form.sent, form.sent_accordion, lists, lambda: fresh_lists(host, len(shelf.dropdowns)))

@@ -55,7 +55,7 @@ class CreateForm:
         ]
 
 
-def create_form(host: TabHost) -> CreateForm:
+def build(host: TabHost) -> CreateForm:
     with gr.Row():
         with gr.Column():
             name = gr.Textbox(label="Name", elem_id=f"{ID}_name", max_lines=1, placeholder="my taste")
@@ -116,7 +116,7 @@ def create_form(host: TabHost) -> CreateForm:
     )
 
 
-def connect_create(host: TabHost, form: CreateForm, lists: list[Any]) -> None:
+def connect(host: TabHost, form: CreateForm, lists: list[Any]) -> None:
     own = len(lists) - len(host.dropdowns) - 1
 
     def make(

@@ -39,7 +39,7 @@ class LibraryForm:
         return [self.one, self.several]
 
 
-def library_form(host: TabHost) -> LibraryForm:
+def build(host: TabHost) -> LibraryForm:
     names = host.library().names()
     buttons: dict[str, Any] = {}
 
@@ -89,7 +89,7 @@ def library_form(host: TabHost) -> LibraryForm:
     return LibraryForm(table, one, several, new_name, weights, text, format_, buttons, message, picture, file)
 
 
-def connect_library(host: TabHost, form: LibraryForm, lists: list[Any]) -> None:
+def connect(host: TabHost, form: LibraryForm, lists: list[Any]) -> None:
     own = len(form.dropdowns)
 
     def changing(key: str, inputs: list[Any], action: Callable[..., str]) -> None:
