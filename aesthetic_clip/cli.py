@@ -8,15 +8,16 @@ import io
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import __version__, cli_demo, cli_generate
+from . import __version__, cli_demo, cli_generate, cli_page
 from .catalogue import CATALOGUE, download, entries
+from .cli_tools import agreed, bar
 from .embeddings import Embedding
 from .errors import AestheticError, Interrupted
 from .features_npy import Filter, sum_npy
@@ -102,23 +103,6 @@ def _library(args: argparse.Namespace) -> Library:
     return library([args.library or default_folder()])
 
 
-@contextlib.contextmanager
-def _bar(unit: str, **options: object) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr, as a function of what is done and what there is in all."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        yield lambda *_: None
-        return
-    with tqdm(unit=unit, disable=None, **options) as bar:
-
-        def progress(done: int, total: int, *_: float) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress
-
-
 # create
 
 
@@ -189,7 +173,7 @@ def _create(args: argparse.Namespace) -> None:
                 "The files hold features of one CLIP space already.",
                 "Leave the others out.",
             )
-        with _bar("row", unit_scale=True) as progress:
+        with bar("row", unit_scale=True) as progress:
             part = sum_npy(args.from_npy, raw=args.raw, where=args.filter, shard=args.shard, progress=progress)
         _keep_part(args, lib, name, part)
         return
@@ -218,7 +202,7 @@ def _create_from_pictures(args: argparse.Namespace, lib: Library, name: str) -> 
     share = args.shard.of_list(pictures)
     with contextlib.ExitStack() as stack:
         encoders = [stack.enter_context(_encoder(args, space, i)) for i, space in enumerate(spaces)]
-        progress = stack.enter_context(_bar("picture"))
+        progress = stack.enter_context(bar("picture"))
         result = create(share, encoders, batch_size=args.batch_size, raw=args.raw, progress=progress)
     for skipped in result.skipped:
         print(f"skipped {skipped.name}: {skipped.reason}", file=sys.stderr)
@@ -240,21 +224,14 @@ def _encoder(args: argparse.Namespace, space: Space, index: int) -> ImageEncoder
 
     path = args.encoder[index] if index < len(args.encoder) else ""
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with _bar("B", unit_scale=True, desc=space.name) as progress:
+    with bar("B", unit_scale=True, desc=space.name) as progress:
         return load_encoder(
             space,
             path,
             device=device,
             progress=progress,
-            allow_download=lambda size, what: args.yes or _agreed(size, what),
+            allow_download=lambda size, what: agreed(size, what, args.yes),
         )
-
-
-def _agreed(size: int, what: str) -> bool:
-    if not sys.stdin.isatty():
-        print(f"{what} ({size / 1e9:.1f} GB) would have to be downloaded; agree with --yes.", file=sys.stderr)
-        return False
-    return input(f"Download {what}? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _keep_part(args: argparse.Namespace, lib: Library, name: str, part: Part) -> None:
@@ -414,7 +391,7 @@ def _download_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _download(args: argparse.Namespace) -> None:
     wanted = entries(args.names)
-    with _bar("file") as progress:
+    with bar("file") as progress:
         result = download(wanted, _library(args).folders[0], progress)
     provenance = {entry.file_name: entry.provenance for entry in wanted}
     for what, paths in (("downloaded", result.saved), ("already there", result.kept)):
@@ -454,7 +431,11 @@ def _argument(parse: Callable[[str], Any], text: str) -> Any:
 
 
 COMMANDS: dict[str, Command] = {
-    "demo": Command("run all of it once with a small random CLIP, offline", cli_demo.arguments, cli_demo.run),
+    "demo": Command(
+        "show the effect, offline, with a model that comes along",
+        cli_demo.arguments,
+        cli_demo.run,
+    ),
     "create": Command("make an embedding from pictures or their features", _create_arguments, _create),
     "merge": Command("make an embedding from the parts that several machines made", _merge_arguments, _merge),
     "list": Command("show what there is", _no_arguments, _list),
@@ -471,5 +452,8 @@ COMMANDS: dict[str, Command] = {
         "encode prompts for other programs",
         cli_generate.encode_arguments,
         lambda args: cli_generate.encode(args, _library(args)),
+    ),
+    "ui": Command(
+        "serve a local page with all of it", cli_page.arguments, lambda args: cli_page.run(args, _library(args))
     ),
 }

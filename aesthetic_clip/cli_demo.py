@@ -1,110 +1,191 @@
-"""The subcommand ``demo``: the whole way from pictures to a personalised prompt, offline and in seconds.
+"""The subcommand ``demo``: from a folder of pictures to the same seed before and after.
 
-Its CLIP is small and has random weights. It shows that the machinery runs, not what a taste looks like.
+Without a folder and a model of the user's it needs no network: the demonstration model comes with the
+package, and its world draws the pictures.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
-import tempfile
+import contextlib
+import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw
+from . import cli_generate
+from .cli_tools import agreed, bar
+from .demo import DEMO, GUIDANCE_SCALE, SAMPLING_STEPS
+from .embeddings import write_atomically
+from .errors import AestheticError
+from .library import library
 
-from .settings import BY_NAME, Settings
+if TYPE_CHECKING:
+    from PIL import Image
 
-_WIDTH = 64
-_PICTURES = 24
+    from .embeddings import Embedding
+    from .hosts.standalone.generator import Generator
+    from .spaces import Space
+    from .vision import ImageEncoder
+
+_STEPS = (0, 5, 10, 20)
+_SMALLEST = 192
+_LABEL = 18
+_OTHERWISE = ("steps", "embedding")
+"""Knobs that are given in another form here."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    steps = BY_NAME["steps"]
-    parser.add_argument("--prompt", default="a lighthouse at the sea", help="default: %(default)s")
-    parser.add_argument("--steps", default=str(steps.default), help=f"{steps.help} Default: %(default)s.")
+    """Add the arguments of :func:`run`."""
+    parser.add_argument(
+        "folder", nargs="?", type=Path, metavar="FOLDER", help="pictures of a taste (default: --style, drawn)"
+    )
+    parser.add_argument("--style", default="warm", help="what to draw without a FOLDER (default: %(default)s)")
+    parser.add_argument("--prompt", help="default: one that fits the model")
+    cli_generate.flag(
+        parser,
+        "aesthetic_steps",
+        nargs="+",
+        type=int,
+        default=list(_STEPS),
+        metavar="N",
+        help="a column of the grid for each (default: 0 5 10 20)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the first row, counted up (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=3, help="how many seeds (default: %(default)s)")
+    cli_generate.flag(parser, "ddim_steps", type=int, default=SAMPLING_STEPS, help="default: %(default)s")
+    parser.add_argument("--scale", type=float, help="guidance scale (default: one that fits the model)")
+    parser.add_argument("--outdir", type=Path, default=Path("aesthetic-demo"), help="default: %(default)s")
+    parser.add_argument("--yes", action="store_true", help="agree to download an image encoder that is not here")
+    cli_generate.model_arguments(parser, default=DEMO)
+    cli_generate.knob_arguments(parser, leave_out=_OTHERWISE)
 
 
 def run(args: argparse.Namespace) -> None:
-    # Here, so that the other commands start without these libraries.
-    import open_clip
-    import torch
-    import transformers
+    """Make the embedding, the pictures and the grid, and print what was measured.
 
-    from .create import create, to_embedding
-    from .encoder_files import Checkpoint
+    Raises:
+        AestheticError: the model, the pictures or the output folder are not to be used.
+    """
+    base = cli_generate.settings_of(args, leave_out=_OTHERWISE)
+    columns = [base.replaced({"steps": steps}) for steps in args.aesthetic_steps]
+    cli_generate.try_folder(args.outdir)
+    folder = args.folder or _drawn(args.style, args.outdir / "pictures")
+    model = cli_generate.load_model(args)
+    model.sample_with(plms=False)
+    with contextlib.ExitStack() as stack:
+        encoders = [stack.enter_context(_image_encoder(model, s, args.yes)) for s in _spaces(model)]
+        embedding, preview = _embedding(folder, encoders, args.outdir)
+        prompt = args.prompt or _prompt(args.ckpt)
+        scale = args.scale or (GUIDANCE_SCALE if args.ckpt == DEMO else cli_generate.GUIDANCE_SCALE)
+        seeds = range(args.seed, args.seed + args.rows)
+        print(f"prompt {prompt!r}: cosine similarity to the embedding")
+        print(f"{'steps':>6}  {'prompt':>8}  {'pictures':>8}")
+        cells: list[list[Image.Image]] = []
+        for settings in columns:
+            with bar("step", desc="personalising", leave=False) as progress:
+                encoded = model.encode(
+                    prompt, settings.replaced({"embedding": embedding.name}), embedding, progress=progress
+                )
+            pictures = model.pictures([encoded] * len(seeds), list(seeds), args.ddim_steps, scale)
+            numbers = encoded.similarities[0].get(encoders[0].space.name)
+            said = f"{numbers[-1]:8.4f}" if numbers else f"{'':8}"
+            print(f"{settings.steps:6}  {said}  {_similarity(pictures, encoders[0], embedding):8.4f}")
+            cells.append(pictures)
+    labels = [f"{settings.steps} steps" for settings in columns]
+    print(_saved(_sheet(preview, embedding.name, labels, cells), args.outdir / "grid.png"))
+
+
+def _drawn(style: str, folder: Path) -> Path:
+    from .demo import world
+
+    if style not in world.STYLES:
+        raise AestheticError(
+            f"There is no style {style!r} in the demonstration world.",
+            f"There are {', '.join(world.STYLES)}.",
+            "Choose one of them, or give a folder of pictures.",
+        )
+    world.write_style_images(folder, style, 24, seed=1)
+    return folder
+
+
+def _prompt(model: str) -> str:
+    from .demo import world
+
+    return world.HELD_OUT[0].prompt if model == DEMO else "a lighthouse at the sea"
+
+
+def _spaces(model: Generator) -> list[Space]:
+    """Those whose image encoder is here; the first one if there is none."""
+    from .encoder_files import find_checkpoint
+
+    if model.image_encoder:
+        return model.spaces[:1]
+    return [space for space in model.spaces if find_checkpoint(space)] or model.spaces[:1]
+
+
+def _image_encoder(model: Generator, space: Space, yes: bool) -> ImageEncoder:
+    from .vision import load_encoder
+
+    with bar("B", unit_scale=True, desc=space.name) as progress:
+        return load_encoder(
+            space,
+            model.image_encoder or "",
+            device=model.device,
+            progress=progress,
+            allow_download=lambda size, what: agreed(size, what, yes),
+        )
+
+
+def _embedding(folder: Path, encoders: Sequence[ImageEncoder], out: Path) -> tuple[Embedding, Path | None]:
+    from .create import create, keep
     from .images import find_images
-    from .personalize import personalize
-    from .spaces import space_of
-    from .text_encoder import TransformersTextEncoder
-    from .vision import load
 
-    transformers.utils.logging.disable_progress_bar()
-    settings = Settings.from_mapping({"steps": args.steps})
-    torch.manual_seed(0)
-    text_model = transformers.CLIPTextModel(
-        transformers.CLIPTextConfig(
-            hidden_size=_WIDTH, intermediate_size=2 * _WIDTH, num_hidden_layers=4, num_attention_heads=4
-        )
-    )
-    vision_model = transformers.CLIPVisionModelWithProjection(
-        transformers.CLIPVisionConfig(
-            hidden_size=_WIDTH,
-            intermediate_size=2 * _WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            image_size=64,
-            patch_size=16,
-            projection_dim=_WIDTH,
-        )
-    )
-    text_encoder = TransformersTextEncoder(
-        text_model.eval().requires_grad_(False), torch.randn(_WIDTH, _WIDTH) / _WIDTH**0.5
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        pictures, model = Path(folder, "pictures"), Path(folder, "model")
-        _draw_sunsets(pictures)
-        vision_model.save_pretrained(model)
-        image_encoder = load(space_of(_WIDTH), Checkpoint("transformers", model, "random weights, for demonstration"))
-        result = create(find_images([pictures]), [image_encoder])
-        embedding = to_embedding(result, "sunsets")
-    print(
-        f"embedding {embedding.name!r}: {result.used} pictures, {len(result.skipped)} skipped, "
-        f"mean cosine {result.mean_cosine[image_encoder.space]:.3f}"
-    )
-
-    ids = open_clip.tokenize([args.prompt])[0]
-    end = int(ids.argmax())
-
-    def encode(one: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return text_model(input_ids=one).last_hidden_state, None
-
-    with torch.no_grad():
-        ordinary = encode(ids.unsqueeze(0))
-    before = {name: value.clone() for name, value in text_model.state_dict().items()}
-    encoded = personalize(
-        text_encoder, ids, end, embedding.vectors[image_encoder.space], settings, ordinary, encode, lambda step: None
-    )
-    print(f"prompt {args.prompt!r}: similarity to the embedding")
-    for step, similarity in enumerate(encoded.similarities):
-        print(f"  step {step}: {similarity:+.4f}")
-    change = (encoded.hidden - ordinary[0]).norm() / ordinary[0].norm()
-    same = all(torch.equal(value, before[name]) for name, value in text_model.state_dict().items())
-    print(
-        f"conditioning changed by {change:.1%}, the text encoder's own weights {'did not change' if same else 'CHANGED'}"
-    )
+    result = create(find_images([folder]), encoders)
+    for skipped in result.skipped:
+        print(f"skipped {skipped.name}: {skipped.reason}")
+    name = "demo" if folder.parent == out else folder.absolute().name
+    embedding, preview = keep(result, library([out]), name, overwrite=True)
+    cosines = ", ".join(f"{cosine:.3f} in {space.name}" for space, cosine in result.mean_cosine.items())
+    print(f"{embedding.path}: {result.used} pictures, mean cosine to their mean {cosines}")
+    return embedding, preview
 
 
-def _draw_sunsets(folder: Path) -> None:
-    """Pictures of one taste: a red sky, a low sun, a dark sea."""
-    folder.mkdir()
-    draws = random.Random(0)
-    for number in range(_PICTURES):
-        picture = Image.new("RGB", (96, 96))
-        draw = ImageDraw.Draw(picture)
-        horizon, sun = draws.randrange(48, 72), draws.randrange(16, 80)
-        for y in range(96):
-            glow = y / horizon if y < horizon else 0.3
-            draw.line((0, y, 96, y), (round(90 + 160 * min(glow, 1)), round(30 + 90 * min(glow, 1)), 60))
-        draw.ellipse((sun - 12, horizon - 20, sun + 12, horizon + 4), (255, 220, 120))
-        draw.rectangle((0, horizon, 96, 96), (30, 25, draws.randrange(50, 80)))
-        picture.save(folder / f"{number:02d}.jpg")
+def _similarity(pictures: Sequence[Image.Image], encoder: ImageEncoder, embedding: Embedding) -> float:
+    """Mean cosine of pictures to the embedding."""
+    from .create import create
+
+    drawn = [(str(number), picture) for number, picture in enumerate(pictures)]
+    features = create(drawn, [encoder], workers=1).sums[encoder.space]
+    # The mean of unit vectors, so that its product is the mean of their cosines.
+    return float(features.total / features.count @ embedding.vectors[encoder.space].double())
+
+
+def _sheet(
+    preview: Path | None, name: str, labels: Sequence[str], columns: Sequence[Sequence[Image.Image]]
+) -> Image.Image:
+    """The embedding's pictures, then a column for each label; small pictures enlarged."""
+    from PIL import Image, ImageDraw
+
+    first = columns[0][0]
+    factor = max(1, -(-_SMALLEST // min(first.size)))
+    width, height = first.width * factor, first.height * factor
+    rows = len(columns[0])
+    sheet = Image.new("RGB", ((len(columns) + 1) * width, _LABEL + rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for x, label in enumerate((f"embedding {name!r}", *labels)):
+        draw.text((x * width + 6, 3), label, fill="black")
+    if preview:
+        with Image.open(preview) as nearest:
+            sheet.paste(nearest.convert("RGB").resize((width, width)), (0, _LABEL))
+    for x, column in enumerate(columns, 1):
+        for y, picture in enumerate(column):
+            sheet.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (x * width, _LABEL + y * height))
+    return sheet
+
+
+def _saved(picture: Image.Image, path: Path) -> Path:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())
+    return path

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import io
 import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import __version__
+from .cli_tools import bar
+from .demo import DEMO, MODEL
 from .embeddings import SUFFIXES, write_atomically
 from .errors import AestheticError
 from .library import Library
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .hosts.standalone import PromptEmbeddings
+    from .hosts.standalone.generator import Generator
 
 PAPERS_MODEL = "CompVis/stable-diffusion-v1-4"
+GUIDANCE_SCALE = 7.5
 _PREFIX = "aesthetic_"
 _MULTIPLE = 8  # pixels per latent
 _LARGEST_SEED = 2**32
@@ -47,10 +50,10 @@ def txt2img_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where pictures go: DIR/samples and DIR/grid-0000.png (default: %(default)s)",
     )
-    _flag(parser, "skip_grid", action="store_true", help="save no grid")
-    _flag(parser, "ddim_steps", type=_positive, default=50, metavar="N", help="sampling steps (default: %(default)s)")
+    flag(parser, "skip_grid", action="store_true", help="save no grid")
+    flag(parser, "ddim_steps", type=_positive, default=50, metavar="N", help="sampling steps (default: %(default)s)")
     parser.add_argument("--plms", action="store_true", help="sample with PLMS instead of DDIM")
-    parser.add_argument("--scale", type=float, default=7.5, help="guidance scale (default: %(default)s)")
+    parser.add_argument("--scale", type=float, default=GUIDANCE_SCALE, help="guidance scale (default: %(default)s)")
     parser.add_argument(
         "--seed",
         type=_seed,
@@ -60,8 +63,8 @@ def txt2img_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--W", type=_size, metavar="PIXELS", help="width (default: the model's)")
     parser.add_argument("--H", type=_size, metavar="PIXELS", help="height (default: the model's)")
-    _flag(parser, "n_iter", type=_positive, default=2, metavar="N", help="rounds (default: %(default)s)")
-    _flag(
+    flag(parser, "n_iter", type=_positive, default=2, metavar="N", help="rounds (default: %(default)s)")
+    flag(
         parser,
         "n_samples",
         type=_positive,
@@ -81,31 +84,52 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
 def _common_arguments(parser: argparse.ArgumentParser) -> None:
     prompts = parser.add_mutually_exclusive_group(required=True)
     prompts.add_argument("--prompt", help="what to show; tags such as <aesthetic:name:0.8> are obeyed")
-    _flag(prompts, "from_file", type=Path, metavar="FILE", help="a file with one prompt in each line")
-    _flag(parser, "negative_prompt", default="", help="what not to show")
-    parser.add_argument(
-        "--ckpt",
-        "--model",
-        default=PAPERS_MODEL,
-        metavar="MODEL",
-        help="Stable Diffusion 1.x, 2.x or SDXL: a diffusers folder, a .safetensors or .ckpt file, "
-        "or an id on the hub (default: the paper's %(default)s)",
-    )
-    parser.add_argument("--config", metavar="DIR", help="with a model in one file: a diffusers folder of its kind")
-    _flag(
-        parser,
-        "text_tower",
-        type=Path,
-        metavar="PATH",
-        help="file or folder of the CLIP that the text encoder came from; SD 2.x in diffusers' form needs it",
-    )
-    _flag(
+    flag(prompts, "from_file", type=Path, metavar="FILE", help="a file with one prompt in each line")
+    flag(parser, "negative_prompt", default="", help="what not to show")
+    model_arguments(parser, PAPERS_MODEL)
+    flag(
         parser,
         "clip_skip",
         type=_positive,
         default=1,
         metavar="N",
         help="1 reads the usual layer, 2 the one before, as the WebUI counts (default: %(default)s)",
+    )
+    knob_arguments(parser)
+
+
+def knob_arguments(parser: argparse.ArgumentParser, leave_out: Sequence[str] = ()) -> None:
+    """A flag for every knob, but for those that a command has in another form."""
+    group = parser.add_argument_group("aesthetic gradients")
+    for knob in KNOBS:
+        if knob.name not in leave_out:
+            _knob_argument(group, knob)
+
+
+def settings_of(args: argparse.Namespace, leave_out: Sequence[str] = ()) -> Settings:
+    """What the flags say."""
+    return Settings.from_mapping(
+        {knob.name: getattr(args, _PREFIX + knob.name) for knob in KNOBS if knob.name not in leave_out}
+    )
+
+
+def model_arguments(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add those of :func:`load_model`."""
+    parser.add_argument(
+        "--ckpt",
+        "--model",
+        default=default,
+        metavar="MODEL",
+        help="Stable Diffusion 1.x, 2.x or SDXL: a diffusers folder, a .safetensors or .ckpt file, "
+        f"an id on the hub, or {DEMO!r} for the one that comes with the package (default: %(default)s)",
+    )
+    parser.add_argument("--config", metavar="DIR", help="with a model in one file: a diffusers folder of its kind")
+    flag(
+        parser,
+        "text_tower",
+        type=Path,
+        metavar="PATH",
+        help="file or folder of the CLIP that the text encoder came from; SD 2.x in diffusers' form needs it",
     )
     parser.add_argument("--device", help="where to compute, e.g. cuda or cpu (default: cuda if there is one)")
     parser.add_argument(
@@ -114,24 +138,33 @@ def _common_arguments(parser: argparse.ArgumentParser) -> None:
         default="autocast",
         help="autocast: half precision on a GPU; full: single (default: %(default)s)",
     )
-    group = parser.add_argument_group("aesthetic gradients")
-    for knob in KNOBS:
-        _knob_argument(group, knob)
+
+
+def load_model(args: argparse.Namespace) -> Generator:
+    """The model that the arguments name.
+
+    Raises:
+        AestheticError: it can't be loaded.
+    """
+    from .hosts.standalone.generator import Generator
+
+    model = str(MODEL) if args.ckpt == DEMO else args.ckpt
+    return Generator(model, args.device, args.precision == "autocast", args.config, args.text_tower)
 
 
 def _knob_argument(parser: argparse._ActionsContainer, knob: Knob) -> None:
     name, text = _PREFIX + knob.name, knob.help.replace("%", "%%")
     if knob.type is bool:
-        _flag(parser, name, action="store_true", help=text)
+        flag(parser, name, action="store_true", help=text)
         return
     if knob.minimum is not None:
         text += f" ({knob.minimum:g} to {knob.maximum:g}; default: {knob.default:g})"
     if knob.name == "embedding":
         text += " A name in the library, or a file."
-    _flag(parser, name, type=functools.partial(_parsed, knob), default=knob.default, metavar="VALUE", help=text)
+    flag(parser, name, type=functools.partial(_parsed, knob), default=knob.default, metavar="VALUE", help=text)
 
 
-def _flag(parser: argparse._ActionsContainer, name: str, **options: Any) -> None:
+def flag(parser: argparse._ActionsContainer, name: str, **options: Any) -> None:
     """A flag of several words, with underscores as in the paper's script, or with dashes."""
     parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", **options)
 
@@ -165,10 +198,6 @@ def _seed(text: str) -> int:
     return seed
 
 
-def _settings(args: argparse.Namespace) -> Settings:
-    return Settings.from_mapping({knob.name: getattr(args, _PREFIX + knob.name) for knob in KNOBS})
-
-
 def _prompts(args: argparse.Namespace) -> list[str]:
     if args.from_file is None:
         return [args.prompt]
@@ -199,19 +228,19 @@ def txt2img(args: argparse.Namespace, library: Library) -> None:
     Raises:
         AestheticError: see the command line's help for what can be wrong.
     """
-    prompts, settings = _prompts(args), _settings(args)
+    prompts, settings = _prompts(args), settings_of(args)
     samples = _Numbered(args.outdir / "samples", "{:05}.png")
     grids = _Numbered(args.outdir, "grid-{:04}.png")
     seed = torch.seed() % _LARGEST_SEED if args.seed == -1 else args.seed
     wanted = prompts if args.from_file else prompts * args.n_samples
     jobs = [_Job(prompt, seed + i) for i, prompt in enumerate(wanted * args.n_iter)]
     model = _Model(args, settings, library)
-    model.sample_with(plms=args.plms)
+    model.generator.sample_with(plms=args.plms)
     pictures: list[Image.Image] = []
     try:
         for start in range(0, len(jobs), args.n_samples):
             batch = jobs[start : start + args.n_samples]
-            for job, picture in zip(batch, model.pictures(batch, args)):
+            for job, picture in zip(batch, model.pictures(batch)):
                 pictures.append(picture)
                 print(samples.save(_png(picture, job, args, settings)))
     except KeyboardInterrupt:
@@ -234,7 +263,7 @@ class _Numbered:
 
     def __init__(self, folder: Path, pattern: str) -> None:
         self.folder, self.pattern = folder, pattern
-        _try_folder(folder)
+        try_folder(folder)
         taken = re.compile(re.sub(r"{.*}", r"(\\d+)", re.escape(pattern).replace(r"\{", "{").replace(r"\}", "}")))
         numbers = [int(match[1]) for path in folder.iterdir() if (match := taken.fullmatch(path.name))]
         self.next = 1 + max(numbers, default=-1)
@@ -246,7 +275,7 @@ class _Numbered:
         return path
 
 
-def _try_folder(folder: Path) -> None:
+def try_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -286,33 +315,19 @@ def _is_checkpoint(model: str) -> bool:
 
 
 class _Model:
-    """A pipeline, and the prompts that it has encoded."""
+    """The model of a command, and the prompts that it has encoded."""
 
     def __init__(self, args: argparse.Namespace, settings: Settings, library: Library) -> None:
-        from .hosts.standalone.models import load_pipeline, own_tower
-
-        device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        half = args.precision == "autocast" and device.startswith("cuda")
-        self.pipe = load_pipeline(args.ckpt, device, torch.float16 if half else torch.float32, args.config)
-        self.pipe.set_progress_bar_config(disable=None)
+        self.generator = load_model(args)
         self.args, self.settings, self.library = args, settings, library
-        self.text_tower = args.text_tower or own_tower(self.pipe, args.ckpt)
         self.encoded: dict[str, PromptEmbeddings] = {}
 
     def encode(self, prompts: str | Sequence[str]) -> PromptEmbeddings:
-        from .hosts.standalone import encode_prompts
-
-        with _bar() as progress:
-            encoded = encode_prompts(
-                self.pipe,
-                prompts,
-                self.settings,
-                self.library,
-                negative_prompt=self.args.negative_prompt or None,
-                guidance=getattr(self.args, "scale", 2.0) > 1,
-                clip_skip=self.args.clip_skip - 1 or None,
-                text_tower=self.text_tower,
-                progress=progress,
+        args = self.args
+        guidance = getattr(args, "scale", 2.0) > 1
+        with bar("step", desc="personalising", leave=False) as progress:
+            encoded = self.generator.encode(
+                prompts, self.settings, self.library, args.negative_prompt, guidance, args.clip_skip, progress
             )
         for similarities in encoded.similarities:
             for space, numbers in similarities.items():
@@ -322,56 +337,13 @@ class _Model:
             print(f"left alone, for want of a vector: {', '.join(encoded.left_alone)}", file=sys.stderr)
         return encoded
 
-    def sample_with(self, plms: bool) -> None:
-        import diffusers
-
-        config = self.pipe.scheduler.config
-        if plms:
-            scheduler = diffusers.PNDMScheduler.from_config(config, skip_prk_steps=True)
-        else:
-            scheduler = diffusers.DDIMScheduler.from_config(config, clip_sample=False)
-        self.pipe.scheduler = scheduler
-
-    def pictures(self, jobs: Sequence[_Job], args: argparse.Namespace) -> list[Image.Image]:
+    def pictures(self, jobs: Sequence[_Job]) -> list[Image.Image]:
         for job in jobs:
             if job.prompt not in self.encoded:
                 self.encoded[job.prompt] = self.encode(job.prompt)
-        rows = [self.encoded[job.prompt].arguments() for job in jobs]
-        embeds = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-        try:
-            return self.pipe(
-                **embeds,
-                height=args.H or self._own_size(0),
-                width=args.W or self._own_size(1),
-                num_inference_steps=args.ddim_steps,
-                guidance_scale=args.scale,
-                # On the CPU, so that a seed means the same everywhere.
-                generator=[torch.Generator("cpu").manual_seed(job.seed) for job in jobs],
-            ).images
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            raise AestheticError(
-                f"There was not enough memory for {len(jobs)} pictures at once.",
-                "",
-                "Lower --n_samples, or choose a smaller size with --W and --H.",
-            ) from error
-
-    def _own_size(self, axis: int) -> int:
-        # The pipeline takes neither height nor width unless it gets both.
-        size = self.pipe.unet.config.sample_size
-        return int((size if isinstance(size, int) else size[axis]) * self.pipe.vae_scale_factor)
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    from tqdm import tqdm
-
-    with tqdm(unit="step", desc="personalising", disable=None, leave=False) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress
+        encoded, seeds = [self.encoded[job.prompt] for job in jobs], [job.seed for job in jobs]
+        args = self.args
+        return self.generator.pictures(encoded, seeds, args.ddim_steps, args.scale, args.W, args.H)
 
 
 # encode
@@ -391,8 +363,8 @@ def encode(args: argparse.Namespace, library: Library) -> None:
         raise AestheticError(
             f"There is already something at {args.output}.", "", "Choose another file, or allow to --overwrite it."
         )
-    prompts, settings = _prompts(args), _settings(args)
-    _try_folder(args.output.absolute().parent)
+    prompts, settings = _prompts(args), settings_of(args)
+    try_folder(args.output.absolute().parent)
     encoded = _Model(args, settings, library).encode(prompts)
     metadata = {
         "prompts": json.dumps(prompts, ensure_ascii=False),

@@ -65,6 +65,30 @@ def about(embedding: Embedding, library: Library) -> str:
     return f"<table>{cells}</table>{_similar(embedding, library)}"
 
 
+def curve(similarities: Mapping[str, Sequence[float]]) -> str:
+    """The similarity to the embedding over the steps, a picture and its numbers for each CLIP space."""
+    width, height = 360, 120
+    parts = []
+    for space, numbers in similarities.items():
+        low, high = min(*numbers, 0.0), max(*numbers, 0.1)
+        points = [
+            (i / max(len(numbers) - 1, 1) * width, height - (n - low) / (high - low) * height)
+            for i, n in enumerate(numbers)
+        ]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        dots = "".join(
+            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='currentColor'><title>step {i}: {n:.4f}</title></circle>"
+            for i, ((x, y), n) in enumerate(zip(points, numbers))
+        )
+        parts.append(
+            f"<p>Similarity to the embedding in {html.escape(space)}: "
+            f"{numbers[0]:.3f} before, {numbers[-1]:.3f} after {_count(len(numbers) - 1, 'step')}</p>"
+            f"<svg viewBox='-6 -6 {width + 12} {height + 12}' style='max-width:{width}px'>"
+            f"<polyline points='{line}' fill='none' stroke='currentColor' stroke-width='2'/>{dots}</svg>"
+        )
+    return "".join(parts) or "<p>Nothing was moved.</p>"
+
+
 def table(library: Library) -> str:
     """The library: thumbnail, name, spaces, pictures, date, note; unusable files with the reason."""
     rows = []

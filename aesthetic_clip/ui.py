@@ -31,6 +31,8 @@ def settings_accordion(
     elem_id: Callable[[str], str],
     refresh_button: Callable[[Any], Any] = lambda dropdown: None,
     notice: str = "",
+    explained: bool = False,
+    opened: bool = False,
 ) -> list[Any]:
     """The accordion with one control per knob, returned in the order of the knobs.
 
@@ -39,16 +41,20 @@ def settings_accordion(
         elem_id: makes the page-wide id of a control from the knob's name.
         refresh_button: puts a button beside the dropdown.
         notice: shown above the controls, which it switches off.
+        explained: what a knob does stands under it, for pages without the WebUI's tooltips.
+        opened: the accordion starts unfolded.
     """
     controls: dict[str, Any] = {}
     knobs = {knob.name: knob for knob in KNOBS}
-    with gr.Accordion(ACCORDION, open=bool(notice), elem_id=elem_id("accordion")):
+    with gr.Accordion(ACCORDION, open=opened or bool(notice), elem_id=elem_id("accordion")):
         if notice:
             gr.HTML(f"<p><b>{html.escape(notice)}</b></p>")
         for row in _ROWS:
             with gr.Row():
                 for name in row:
-                    controls[name] = _control(knobs[name], names, elem_id(name), interactive=not notice)
+                    controls[name] = _control(
+                        knobs[name], names, elem_id(name), interactive=not notice, explained=explained
+                    )
                     if name == "embedding":
                         refresh_button(controls[name])
         hints = {elem_id(knob.name): knob.help for knob in KNOBS}
@@ -56,12 +62,13 @@ def settings_accordion(
     return [controls[knob.name] for knob in KNOBS]
 
 
-def _control(knob: Knob, names: Sequence[str], elem_id: str, interactive: bool) -> Any:
+def _control(knob: Knob, names: Sequence[str], elem_id: str, interactive: bool, explained: bool) -> Any:
     common: dict[str, Any] = {
         "label": knob.label,
         "value": knob.default,
         "elem_id": elem_id,
         "interactive": interactive,
+        **({"info": knob.help} if explained else {}),
     }
     if knob.name == "embedding":
         # Custom values, so that a pasted name that is gone is refused with a sentence instead of vanishing.

@@ -311,10 +311,10 @@ def test_stopping_keeps_what_is_done(
 
     pictures = cli_generate._Model.pictures
 
-    def interrupted(self: Any, jobs: Any, args: Any) -> Any:
+    def interrupted(self: Any, jobs: Any) -> Any:
         if jobs[0].seed > 42:
             raise KeyboardInterrupt
-        return pictures(self, jobs, args)
+        return pictures(self, jobs)
 
     monkeypatch.setattr(cli_generate._Model, "pictures", interrupted)
     with pytest.raises(SystemExit) as stopped:

@@ -10,15 +10,13 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from aesthetic_clip.demo import export, loading, measure, train, world
+from aesthetic_clip.demo import MODEL, export, loading, measure, train, world
 from aesthetic_clip.demo.architecture import Classifier
 from aesthetic_clip.demo.measure import Bench, Condition
 from aesthetic_clip.hosts.standalone.prompts import encode_prompts
 from aesthetic_clip.settings import Settings
 
-pytestmark = pytest.mark.skipif(
-    not (loading.MODEL / "model_index.json").is_file(), reason="no trained model is stored here"
-)
+pytestmark = pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reason="no trained model is stored here")
 
 LARGEST = 15_000_000
 STEPS = 20
@@ -50,9 +48,9 @@ def _mean(rows: list[dict[str, float]], measure: str) -> float:
 
 
 def test_the_stored_model_is_small_and_whole() -> None:
-    files = [path for path in loading.MODEL.rglob("*") if path.is_file()]
+    files = [path for path in MODEL.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= LARGEST
-    names = {str(path.relative_to(loading.MODEL)) for path in files}
+    names = {str(path.relative_to(MODEL)) for path in files}
     assert {"README.md", "model_index.json", loading.PROJECTION_FILE, loading.CLASSIFIER_FILE} <= names
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import loading
+from . import MODEL, loading
 
 NAME = "aesthetic-demo"
 _LDM_GROUPS = 32
@@ -216,7 +216,7 @@ def configuration(pipe: Any, clip_folder: Path) -> dict[str, Any]:
     }
 
 
-def export(out: Path, model: Path = loading.MODEL) -> Path:
+def export(out: Path, model: Path = MODEL) -> Path:
     """Write the three; returns the .safetensors file's path."""
     from safetensors.torch import load_file, save_file
 
@@ -246,9 +246,7 @@ def export(out: Path, model: Path = loading.MODEL) -> Path:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m aesthetic_clip.demo.export", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder that the files go to")
-    parser.add_argument(
-        "--model", type=Path, default=loading.MODEL, help="default: the one that comes with the package"
-    )
+    parser.add_argument("--model", type=Path, default=MODEL, help="default: the one that comes with the package")
     options = parser.parse_args(arguments)
     print(export(options.out, options.model))
 

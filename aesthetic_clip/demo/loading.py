@@ -8,16 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..create import CreateResult, create, to_embedding
 from ..embeddings import Embedding
 from ..encoder_files import Checkpoint
 from ..spaces import Space, space_of
 from ..text_encoder import TransformersTextEncoder
 from ..vision import ImageEncoder, load
-from . import world
+from . import MODEL, world
 from .architecture import WIDTH, Classifier
-
-MODEL = Path(__file__).parent / "model"
-"""The stored model: a diffusers ``StableDiffusionPipeline``, with more files beside it."""
 
 SPACE: Space = space_of(WIDTH)
 PROJECTION_FILE = "text_projection.safetensors"
@@ -62,9 +60,12 @@ def classify(classifier: Classifier, pictures: Tensor) -> dict[str, Tensor]:
         return {name: logits.softmax(-1) for name, logits in classifier(pictures * 2 - 1).items()}
 
 
-def style_embedding(encoder: ImageEncoder, style: str, n: int = 24, seed: int = 1) -> Embedding:
-    """An aesthetic embedding of drawn pictures of one style, made as from a user's folder."""
-    from ..create import create, to_embedding
-
+def style_result(encoder: ImageEncoder, style: str, n: int = 24, seed: int = 1) -> CreateResult:
+    """Drawn pictures of one style, encoded and averaged as those of a user's folder."""
     pictures = [(f"{style}-{i}", image) for i, image in enumerate(world.style_images(style, n, seed))]
-    return to_embedding(create(pictures, [encoder], workers=1), style)
+    return create(pictures, [encoder], workers=1)
+
+
+def style_embedding(encoder: ImageEncoder, style: str, n: int = 24, seed: int = 1) -> Embedding:
+    """The aesthetic embedding of a style."""
+    return to_embedding(style_result(encoder, style, n, seed), style)

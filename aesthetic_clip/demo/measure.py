@@ -32,12 +32,10 @@ from ..preprocess import normalise
 from ..settings import Settings
 from ..text_encoder import TextEncoder
 from ..vision import ImageEncoder
-from . import loading, train, world
+from . import GUIDANCE_SCALE, MODEL, SAMPLING_STEPS, loading, train, world
 from .architecture import Classifier
 
 STEPS = (0, 2, 5, 10, 15, 20)
-GUIDANCE = 4.0
-SAMPLING_STEPS = 20
 _BATCH = 50
 
 
@@ -85,7 +83,7 @@ VARIANTS = (
 class Bench:
     """The model, loaded once, and everything that turns a condition into measured pictures."""
 
-    def __init__(self, model: Path = loading.MODEL) -> None:
+    def __init__(self, model: Path = MODEL) -> None:
         self.pipe: Any = loading.load_pipeline(model)
         self.image_encoder: ImageEncoder = loading.load_image_encoder(model)
         self.text_encoder: TextEncoder = loading.load_text_encoder(self.pipe, model)
@@ -140,7 +138,7 @@ class Bench:
                     negative_prompt_embeds=empty.expand_as(part),
                     latents=start,
                     num_inference_steps=SAMPLING_STEPS,
-                    guidance_scale=GUIDANCE,
+                    guidance_scale=GUIDANCE_SCALE,
                     output_type="pt",
                 ).images
             )
@@ -386,9 +384,7 @@ def report(out: Path) -> list[dict[str, Any]]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m aesthetic_clip.demo.measure", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument(
-        "--model", type=Path, default=loading.MODEL, help="default: the one that comes with the package"
-    )
+    parser.add_argument("--model", type=Path, default=MODEL, help="default: the one that comes with the package")
     parser.add_argument("--prompts", type=int, default=25, help="how many held-out prompts (up to 36)")
     parser.add_argument("--seeds", type=int, default=3, help="pictures per prompt")
     parser.add_argument("--styles", nargs="+", choices=list(world.STYLES), default=list(world.STYLES))

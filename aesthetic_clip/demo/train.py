@@ -179,9 +179,8 @@ def preprocess(images: Tensor) -> Tensor:
 
 def roughened(rng: random.Random, images: Tensor) -> Tensor:
     """Some of the float pictures a little blurred or noisy, as what a decoder makes is."""
-    for i in range(len(images)):
-        if rng.random() < 0.3:
-            images[i] = F.avg_pool2d(F.pad(images[i : i + 1], (1, 1, 1, 1), "replicate"), 3, 1)[0]
+    soft = [i for i in range(len(images)) if rng.random() < 0.3]
+    images[soft] = F.avg_pool2d(F.pad(images[soft], (1, 1, 1, 1), "replicate"), 3, 1)
     noisy = torch.rand(len(images), 1, 1, 1) < 0.3
     return images + noisy * torch.randn_like(images) * 0.04
 
@@ -205,26 +204,67 @@ class Words:
 
 
 def train_clip(folder: Path, minutes: float, images: int) -> None:
-    model = architecture.new_clip()
+    clip = architecture.new_clip()
+    fields = architecture.Classifier.FIELDS
+    heads = nn.ModuleDict({name: nn.Linear(architecture.WIDTH, len(values)) for name, values in fields.items()})
     scenes, pictures_ = pool(folder, images, 1)
+    truth = labels(scenes)
     words = Words(folder)
 
     def loss(rng: random.Random) -> dict[str, Tensor]:
         places = rng.sample(range(images), 128)
-        captions = [world.caption(rng, scenes[i], style_said=0.7, whole=0.8) for i in places]
+        captions = [world.caption(rng, scenes[i], style_said=0.7, whole=0.6) for i in places]
         # A sentence is right for every picture that it is true of, not only for its own.
-        fits = torch.tensor([[c.fits(scenes[i]) for i in places] for c in captions], dtype=torch.float32)
+        shown = {name: values[places] for name, values in truth.items()}
+        said = {name: said_values(captions, name) for name in fields}
+        fits = (
+            torch.stack([(said[n][:, None] == _OPEN) | (said[n][:, None] == shown[n]) for n in fields]).all(0).float()
+        )
         ids = words([c.text for c in captions], 24)
         view = roughened(rng, preprocess(pictures_[places]))
-        out = model(input_ids=ids, pixel_values=view)
-        similarity = F.normalize(out.text_embeds, dim=-1) @ F.normalize(out.image_embeds, dim=-1).T
-        logits = similarity * model.logit_scale.exp().clamp(max=30)
+        out = clip(input_ids=ids, pixel_values=view)
+        of_text, of_image = F.normalize(out.text_embeds, dim=-1), F.normalize(out.image_embeds, dim=-1)
+        similarity = of_text @ of_image.T
+        logits = similarity * clip.logit_scale.exp().clamp(max=30)
         by_text = -(F.log_softmax(logits, 1) * fits / fits.sum(1, keepdim=True)).sum(1).mean()
         by_image = -(F.log_softmax(logits, 0) * fits / fits.sum(0, keepdim=True)).sum(0).mean()
         right = fits.gather(1, logits.argmax(1, keepdim=True)).mean()
-        return {"loss": (by_text + by_image) / 2, "right": right, "own": similarity.diag().mean()}
+        # One reader for both sides: what a feature says of the shape is said alike whatever the colour,
+        # so that combinations that were never shown can be understood.
+        read = torch.stack(
+            [
+                F.cross_entropy(_SHARPNESS * head(feature), values[name], ignore_index=_OPEN)
+                for name, head in heads.items()
+                for feature, values in ((of_image, shown), (of_text, said))
+            ]
+        ).mean()
+        contrast = (by_text + by_image) / 2
+        own = similarity.diag().mean()
+        return {"loss": contrast + read, "contrast": contrast, "read": read, "right": right, "own": own}
 
-    Stage("clip", model, folder, minutes, 2e-3, 0.05).run(loss)
+    Stage("clip", nn.ModuleDict({"clip": clip, "heads": heads}), folder, minutes, 1.5e-3, 0.05).run(loss)
+
+
+_OPEN = -1
+"""Instead of a label: the caption does not say."""
+
+_SHARPNESS = 10
+"""Of what is read off a feature of length 1."""
+
+
+def said_values(captions: list[world.Caption], field: str) -> Tensor:
+    """(B,) what the captions say of a field, as labels."""
+    names = architecture.Classifier.FIELDS[field]
+    said = [getattr(caption, field) for caption in captions]
+    return torch.tensor([_OPEN if value is None else names.index(value) for value in said])
+
+
+def trained_clip(folder: Path) -> Any:
+    """The averaged CLIP of the last state, frozen, without what was only for training."""
+    clip = architecture.new_clip()
+    state = torch.load(folder / "clip.pt", weights_only=True)["ema"]
+    clip.load_state_dict({k.removeprefix("clip."): v for k, v in state.items() if k.startswith("clip.")})
+    return clip.eval().requires_grad_(False)
 
 
 def train_classifier(folder: Path, minutes: float, images: int) -> None:
@@ -333,7 +373,7 @@ def new_scheduler() -> Any:
 def train_unet(folder: Path, minutes: float, images: int) -> None:
     scenes, _, moments = latents(folder, images)
     moments = moments * scaling_factor(moments)
-    text = averaged(folder, "clip", architecture.new_clip()).text_model
+    text = trained_clip(folder).text_model
     words = Words(folder)
     known: dict[str, Tensor] = {}
     alphas = new_scheduler().alphas_cumprod
@@ -369,7 +409,7 @@ def assemble(folder: Path, out: Path) -> None:
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
-    clip = averaged(folder, "clip", architecture.new_clip())
+    clip = trained_clip(folder)
     text = CLIPTextModel(clip.config.text_config)
     text.load_state_dict(_fitting(clip, text))
     vision_config = clip.config.vision_config

@@ -65,7 +65,10 @@ def build(host: TabHost) -> CreateForm:
             recursive = gr.Checkbox(label="With subfolders", elem_id=f"{ID}_recursive", visible=host.folders_allowed)
             uploads = gr.File(label="Or drop pictures here", file_count="multiple", elem_id=f"{ID}_uploads")
             with gr.Accordion(
-                "Pictures sent from a gallery", open=False, elem_id=f"{ID}_sent_accordion"
+                "Pictures sent from a gallery",
+                open=False,
+                elem_id=f"{ID}_sent_accordion",
+                visible=host.picture is not None,
             ) as sent_accordion:
                 sent = gr.Gallery(label="Sent", columns=6, height=220, elem_id=f"{ID}_sent", show_label=False)
                 clear = gr.Button("Take them out", elem_id=f"{ID}_clear")
@@ -209,4 +212,6 @@ def _from_uploads(uploads: Any) -> list[Path]:
 
 
 def _from_gallery(host: TabHost, sent: Any) -> list[Source]:
+    if host.picture is None:
+        return []
     return [(f"sent {number}", host.picture(item)) for number, item in enumerate(sent or [], 1)]

@@ -30,7 +30,7 @@ class TabHost:
         spaces: CLIP spaces of the loaded model.
         encoder: image encoder of a space, ready to compute; the second argument says whether it may be downloaded.
         text_features: CLIP features of a text by the loaded model, by space.
-        picture: an item of a gallery as an image.
+        picture: an item of a gallery as an image, if the host sends such here.
         job: makes a long function one of the host's jobs; it gets a job id before its
             own arguments and returns values for the outputs, the last of which is HTML.
         progress: shows how far a job is: done, in all, a line of text; and the time left, counted from the last 0 done.
@@ -45,7 +45,7 @@ class TabHost:
     spaces: Callable[[], Sequence[Space]]
     encoder: Callable[[Space, bool], ImageEncoder]
     text_features: Callable[[str], dict[Space, Tensor]]
-    picture: Callable[[Any], Image.Image]
+    picture: Callable[[Any], Image.Image] | None
     job: Callable[[Job, list[Any]], Job]
     progress: Callable[[int, int, str], None]
     stopped: Callable[[], bool]

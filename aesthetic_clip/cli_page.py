@@ -1,0 +1,147 @@
+"""The subcommand ``ui``: a local page with the WebUI's accordion and its tab for embeddings."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from . import cli_generate
+from .demo import DEMO, GUIDANCE_SCALE
+from .errors import AestheticError, Interrupted
+from .library import Library, library
+from .spaces import Space
+
+if TYPE_CHECKING:
+    from .hosts.standalone.generator import Generator
+    from .page import Jobs, Order, Pair
+    from .vision import ImageEncoder
+
+_LARGEST_SEED = 2**32
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`run`."""
+    cli_generate.model_arguments(parser, default=DEMO)
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=7870, help="default: %(default)s")
+    parser.add_argument("--browser", action="store_true", help="open the page in the browser")
+
+
+def run(args: argparse.Namespace, own: Library) -> None:
+    """Serve the page until it is stopped.
+
+    Raises:
+        AestheticError: the model can't be loaded, or the port is taken.
+    """
+    # Here, so that the other commands start without gradio.
+    from . import page
+    from .tab import TabHost
+
+    model = cli_generate.load_model(args)
+    model.sample_with(plms=False)
+    jobs = page.Jobs()
+    with tempfile.TemporaryDirectory() as examples:
+        shelf = own
+        if args.ckpt == DEMO:
+            _write_examples(Path(examples))
+            shelf = library([*own.folders, examples])
+        host = TabHost(
+            library=lambda: shelf,
+            spaces=lambda: model.spaces,
+            encoder=lambda space, download: _image_encoder(model, jobs, space, download),
+            text_features=model.text_features,
+            picture=None,
+            job=jobs.make,
+            progress=jobs.progress,
+            stopped=jobs.stopped,
+            interrupt=jobs.interrupt,
+            folders_allowed=_is_own_machine(args.host),
+        )
+        scale = GUIDANCE_SCALE if args.ckpt == DEMO else cli_generate.GUIDANCE_SCALE
+        built = page.build(host, jobs, lambda order: _pair(model, shelf, jobs, order), args.ckpt, model.size, scale)
+        page.launch(built, args.host, args.port, [str(folder) for folder in shelf.folders], args.browser)
+
+
+def _pair(model: Generator, shelf: Library, jobs: Jobs, order: Order) -> Pair:
+    from .hosts.standalone.infotext import infotext, png
+    from .page import Pair
+
+    def progress(done: int, total: int) -> None:
+        if jobs.stopped():
+            raise Interrupted
+        jobs.progress(done, total, f"Personalising: step {done} of {total}")
+
+    def sampled(done: int, total: int) -> None:
+        if jobs.stopped():
+            raise Interrupted
+        jobs.progress(done, total, f"Sampling: step {done} of {total}")
+
+    if not order.settings.has_embedding:
+        raise AestheticError("No aesthetic embedding is chosen.", do="Choose one in the list, or make one in the tab.")
+    seed = torch.seed() % _LARGEST_SEED if order.seed == -1 else order.seed
+    guidance = order.guidance_scale > 1
+    plain = order.settings.replaced({"steps": 0})
+    encoded = [
+        model.encode(order.prompt, settings, shelf, order.negative_prompt, guidance, progress=progress)
+        for settings in (plain, order.settings)
+    ]
+    before, after = model.pictures(
+        encoded, [seed, seed], order.sampling_steps, order.guidance_scale, order.width, order.height, sampled
+    )
+    parameters = {
+        "Steps": order.sampling_steps,
+        "Sampler": "DDIM",
+        "CFG scale": f"{order.guidance_scale:g}",
+        "Seed": seed,
+        "Size": f"{after.width}x{after.height}",
+        "RNG": "CPU",
+    }
+    plain_text = infotext(order.prompt, order.negative_prompt, parameters)
+    text = infotext(order.prompt, order.negative_prompt, {**parameters, **order.settings.infotext()})
+    return Pair(png(before, plain_text), png(after, text), encoded[1].similarities[0], text)
+
+
+def _image_encoder(model: Generator, jobs: Jobs, space: Space, download: bool) -> ImageEncoder:
+    from .vision import load_encoder
+
+    def allow(size: int, what: str) -> bool:
+        if not download:
+            raise AestheticError(
+                f"The image encoder for {space.name} is not on this machine.",
+                f"It would have to be downloaded: {what}.",
+                "Tick 'Allow to download a missing image encoder' and try again.",
+            )
+        return True
+
+    def progress(done: int, total: int) -> None:
+        jobs.progress(done, total, f"Downloading the image encoder: {done >> 20} of {total >> 20} MB")
+
+    own = model.image_encoder if space in model.spaces else None
+    return load_encoder(
+        space, own or "", device=model.device, allow_download=allow, progress=progress, stopped=jobs.stopped
+    )
+
+
+def _write_examples(folder: Path) -> None:
+    """Embeddings of the demonstration world's styles."""
+    from .create import keep
+    from .demo import loading, world
+
+    encoder = loading.load_image_encoder()
+    shelf = library([folder])
+    for style in world.STYLES:
+        keep(loading.style_result(encoder, style), shelf, f"demo {style}", "drawn by the demonstration world")
+
+
+def _is_own_machine(address: str) -> bool:
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
