@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,7 +159,7 @@ def _knob_argument(parser: argparse._ActionsContainer, knob: Knob) -> None:
         return
     if knob.minimum is not None:
         text += f" ({knob.minimum:g} to {knob.maximum:g}; default: {knob.default:g})"
-    if knob.name == "embedding":
+    if knob.names_embedding:
         text += " A name in the library, or a file."
     flag(parser, name, type=functools.partial(_parsed, knob), default=knob.default, metavar="VALUE", help=text)
 
@@ -289,8 +289,9 @@ def try_folder(folder: Path) -> None:
 def _png(picture: Image.Image, job: _Job, args: argparse.Namespace, settings: Settings) -> bytes:
     from .hosts.standalone.infotext import infotext, png
 
-    if _is_file(settings.embedding):  # the WebUI knows embeddings by name
-        settings = replace(settings, embedding=Path(settings.embedding).stem)
+    # The WebUI knows embeddings by name.
+    files = {k.name: value for k in KNOBS if k.names_embedding and _is_file(value := getattr(settings, k.name))}
+    settings = settings.replaced({name: Path(file).stem for name, file in files.items()})
     parameters = {
         "Steps": args.ddim_steps,
         "Sampler": "PLMS" if args.plms else "DDIM",

@@ -58,6 +58,24 @@ def rotate(embedding: Tensor, text: Tensor, angle: float, away: bool) -> Tensor:
     return unit(slerp(embedding, goal, angle))
 
 
+def centred(own: Tensor, embedding: Tensor, centre: Tensor, strength: float) -> Tensor:
+    """A prompt's own direction, plus how an embedding differs from the centre of many pictures.
+
+    Neither what all pictures have in common (the gap between images and texts) nor what
+    the prompt does not say is in it.
+
+    Args:
+        own: (D,) the prompt's feature, any length.
+        embedding: (D,) unit vector.
+        centre: (D,) unit vector.
+        strength: of the difference, which is scaled to length 1 as the prompt's own direction is.
+
+    Returns:
+        (D,) unit vector.
+    """
+    return unit(unit(own) + strength * unit(embedding - centre))
+
+
 def mean_direction(vectors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Unit vector of the weighted sum of unit vectors; zero if they cancel out."""
     total = sum((unit(v) * w for v, w in zip(vectors, weights)), start=torch.zeros_like(vectors[0]))

@@ -118,7 +118,7 @@ def build(
         with gr.Tabs():
             with gr.TabItem("Generate", id="generate"):
                 controls = _generate_form(host, jobs, generate, size, guidance_scale)
-            host.dropdowns.extend(c for c, knob in zip(controls, KNOBS) if knob.name == "embedding")
+            host.dropdowns.extend(c for c, knob in zip(controls, KNOBS) if knob.names_embedding)
             with gr.TabItem(tab.TITLE, id="create"):
                 built = tab.build(host)
         page.load(fn=built.fresh_lists, inputs=[], outputs=built.lists)

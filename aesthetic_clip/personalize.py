@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .embeddings import Embedding
 from .errors import AestheticError
-from .geometry import blend, mean_direction, rotate
+from .geometry import blend, centred, mean_direction, rotate, unit
 from .optimize import Memory, optimize
 from .settings import Settings
 from .spaces import Space
@@ -26,12 +26,14 @@ class Taste:
     Attributes:
         settings: the knobs, with what the tags say about steps and rate.
         vectors: unit vector (D,) per CLIP space, fp32 on the CPU.
+        centres: what they are compared with, (D,) per space; empty for the paper's target.
         names: the embeddings in it.
         digest: hash of the vectors.
     """
 
     settings: Settings
     vectors: Mapping[Space, Tensor]
+    centres: Mapping[Space, Tensor]
     names: tuple[str, ...]
     digest: str
 
@@ -49,7 +51,8 @@ def taste(settings: Settings, tags: Sequence[Tag], load: Callable[[str], Embeddi
 
     Raises:
         AestheticError: an embedding can't be loaded, tags contradict each other,
-            the embeddings have no space in common or cancel each other out.
+            the embeddings have no space in common or cancel each other out, or the
+            centre lacks a space of theirs or is no other than they.
     """
     parts = [(settings.embedding, settings.weight)] if settings.has_embedding else []
     parts += [(tag.name, settings.weight if tag.weight is None else tag.weight) for tag in tags]
@@ -82,9 +85,40 @@ def taste(settings: Settings, tags: Sequence[Tag], load: Callable[[str], Embeddi
             "Their weighted mean points nowhere.",
             "Change their weights.",
         )
-    digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in vectors.values())).hexdigest()[:16]
+    centres = _centres(settings, embeddings, weights, vectors, load) if settings.has_centre else {}
+    content = b"".join(v.numpy().tobytes() for v in (*vectors.values(), *centres.values()))
+    digest = hashlib.sha256(content).hexdigest()[:16]
     settings = settings.replaced({"weight": min(1.0, max(abs(w) for w in weights))})
-    return Taste(settings, vectors, tuple(name for name, _ in parts), digest)
+    return Taste(settings, vectors, centres, tuple(name for name, _ in parts), digest)
+
+
+def _centres(
+    settings: Settings,
+    embeddings: Sequence[Embedding],
+    weights: Sequence[float],
+    vectors: Mapping[Space, Tensor],
+    load: Callable[[str], Embedding],
+) -> dict[Space, Tensor]:
+    """The centre as each mixture has it in itself: what is mixed are the embeddings' differences to it."""
+    centre = load(settings.centre)
+    lacking = [space.name for space in vectors if space not in centre.vectors]
+    if lacking:
+        raise AestheticError(
+            f"The aesthetic centre {centre.name} does not fit the embedding.",
+            f"It has no vector for {' and '.join(lacking)}.",
+            "Choose a centre that was made for the same spaces.",
+        )
+    centres = {}
+    for space, vector in vectors.items():
+        length = sum((unit(e.vectors[space]) * w for e, w in zip(embeddings, weights)), torch.zeros(space.dim)).norm()
+        centres[space] = unit(centre.vectors[space]) * (sum(weights) / length)
+        if (vector - centres[space]).norm() < 1e-4:
+            raise AestheticError(
+                f"The aesthetic centre {centre.name} is the embedding itself.",
+                "There is no difference between them to move along.",
+                "Choose another centre, or None.",
+            )
+    return centres
 
 
 @dataclass(frozen=True)
@@ -118,6 +152,7 @@ def personalize(
     encode: Encode,
     before_pass: Callable[[int], None],
     memory: Memory = Memory.AUTOMATIC,
+    centre: Tensor | None = None,
 ) -> Encoded:
     """Personalise one chunk of one prompt.
 
@@ -131,16 +166,21 @@ def personalize(
         encode: the host's encoding of one sequence.
         before_pass: called with the number of steps done before every forward pass; may raise.
         memory: where Adam's moments are kept.
+        centre: (dim,) what the target is compared with; None for the paper's target.
 
     Raises:
         AestheticError: out of memory, or the optimisation went astray.
     """
+    if centre is not None:
+        before_pass(0)
+        own = encoder.text_feature(ids[: end + 1])
+        target = centred(own, target.to(own), centre.to(own), settings.centre_strength)
     optimized = optimize(encoder, ids[: end + 1], target, settings.steps, settings.lr, before_pass, memory)
-    own = dict(encoder.module.named_parameters())
+    parameters = dict(encoder.module.named_parameters())
     weights = optimized.weights
     # The host computes in its own precision.
     weights = type(weights)(
-        {name: p.to(own[name].dtype) for name, p in weights.parameters.items()},
+        {name: p.to(parameters[name].dtype) for name, p in weights.parameters.items()},
         weights.token_ids,
         weights.token_rows.to(encoder.token_embedding.weight.dtype),
     )

@@ -81,7 +81,7 @@ def curve(similarities: Mapping[str, Sequence[float]]) -> str:
             for i, ((x, y), n) in enumerate(zip(points, numbers))
         )
         parts.append(
-            f"<p>Similarity to the embedding in {html.escape(space)}: "
+            f"<p>Similarity to the target in {html.escape(space)}: "
             f"{numbers[0]:.3f} before, {numbers[-1]:.3f} after {_count(len(numbers) - 1, 'step')}</p>"
             f"<svg viewBox='-6 -6 {width + 12} {height + 12}' style='max-width:{width}px'>"
             f"<polyline points='{line}' fill='none' stroke='currentColor' stroke-width='2'/>{dots}</svg>"

@@ -44,6 +44,10 @@ class Knob:
     placeholder: str = ""
 
     @property
+    def names_embedding(self) -> bool:
+        return self.default == NO_EMBEDDING
+
+    @property
     def type(self) -> type:
         return type(self.default)
 
@@ -176,6 +180,23 @@ class Settings:
         "The paper leaves the negative prompt alone; the first WebUI extension did not. "
         "Turn this on to come close to pictures made with that one.",
     )
+    centre: str = _knob(
+        NO_EMBEDDING,
+        "Aesthetic centre",
+        "Aesthetic centre",
+        "An embedding of many different pictures, such as a mixture of all that you have. With it the prompt keeps its "
+        "own direction and only takes on how the embedding differs from that centre: more taste for less of your "
+        "prompt. None is the paper's method.",
+    )
+    centre_strength: float = _knob(
+        2.0,
+        "Centre strength",
+        "Aesthetic centre strength",
+        "With a centre: how much of the difference is added to the prompt's own direction, which counts 1.",
+        minimum=0,
+        maximum=10,
+        step=0.1,
+    )
 
     @classmethod
     def from_values(cls, values: Sequence[object]) -> Settings:
@@ -218,6 +239,10 @@ class Settings:
         return self.embedding not in ("", NO_EMBEDDING)
 
     @property
+    def has_centre(self) -> bool:
+        return self.centre not in ("", NO_EMBEDDING)
+
+    @property
     def moves(self) -> bool:
         """Whether any weight would move: with no step, no rate or no mixture the prompt stays as it is."""
         return self.steps > 0 and self.lr > 0 and self.weight > 0
@@ -232,6 +257,8 @@ class Settings:
         for knob in KNOBS:
             value = getattr(self, knob.name)
             if value == "" or (knob.name == "negative_prompt" and not value):
+                continue
+            if knob.name.startswith("centre") and not self.has_centre:
                 continue
             # %g keeps 5e-05 readable and free of float noise.
             rows[knob.infotext] = f"{value:g}" if knob.type is float else value

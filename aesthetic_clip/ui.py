@@ -18,6 +18,7 @@ _ROWS = (
     ("lr", "slerp", "negative_prompt"),
     ("text",),
     ("slerp_angle", "text_negative"),
+    ("centre", "centre_strength"),
 )
 
 
@@ -29,7 +30,7 @@ def choices(names: Sequence[str]) -> list[str]:
 def settings_accordion(
     names: Sequence[str],
     elem_id: Callable[[str], str],
-    refresh_button: Callable[[Any], Any] = lambda dropdown: None,
+    refresh_button: Callable[[Any, str], Any] = lambda dropdown, name: None,
     notice: str = "",
     explained: bool = False,
     opened: bool = False,
@@ -39,7 +40,7 @@ def settings_accordion(
     Args:
         names: embeddings to choose from.
         elem_id: makes the page-wide id of a control from the knob's name.
-        refresh_button: puts a button beside the dropdown.
+        refresh_button: puts a button beside a dropdown of embeddings; is told the knob's name.
         notice: shown above the controls, which it switches off.
         explained: what a knob does stands under it, for pages without the WebUI's tooltips.
         opened: the accordion starts unfolded.
@@ -55,8 +56,8 @@ def settings_accordion(
                     controls[name] = _control(
                         knobs[name], names, elem_id(name), interactive=not notice, explained=explained
                     )
-                    if name == "embedding":
-                        refresh_button(controls[name])
+                    if knobs[name].names_embedding:
+                        refresh_button(controls[name], name)
         hints = {elem_id(knob.name): knob.help for knob in KNOBS}
         gr.HTML(f"<span hidden data-aesthetic-hints='{html.escape(json.dumps(hints), quote=True)}'></span>")
     return [controls[knob.name] for knob in KNOBS]
@@ -70,7 +71,7 @@ def _control(knob: Knob, names: Sequence[str], elem_id: str, interactive: bool, 
         "interactive": interactive,
         **({"info": knob.help} if explained else {}),
     }
-    if knob.name == "embedding":
+    if knob.names_embedding:
         # Custom values, so that a pasted name that is gone is refused with a sentence instead of vanishing.
         return gr.Dropdown(choices=choices(names), allow_custom_value=True, **common)
     if knob.type is bool:

@@ -220,3 +220,30 @@ def test_text_rotation(encoder: TextEncoder, target: Tensor, away: bool) -> None
         assert float(torch.acos((turned @ target).clamp(-1, 1))) == pytest.approx(float(angle * full), abs=1e-3)
         assert float(torch.acos((turned @ goal).clamp(-1, 1))) == pytest.approx(float((1 - angle) * full), abs=1e-3)
     assert rotated(encoder, target, Settings(), None) is target
+
+
+def test_a_centred_target_is_the_plain_method_toward_it(encoder: TextEncoder, target: Tensor) -> None:
+    centre = unit(torch.randn(32, generator=torch.Generator().manual_seed(6)))
+    ids = padded(PROMPT, pad_id(encoder))
+    own = text_feature(encoder.module, encoder.projection, ids[None])[0].detach()
+    wanted = own / own.norm() + 2.5 * (target - centre) / (target - centre).norm()
+    moved, _ = plain_method(encoder, ids, wanted / wanted.norm(), SETTINGS.steps, SETTINGS.lr)
+
+    def host(one: Tensor) -> tuple[Tensor, None]:
+        return encode(encoder.module, one), None
+
+    with torch.no_grad():
+        ordinary = host(ids.unsqueeze(0))
+        expected = encode(moved, ids.unsqueeze(0))
+    encoded = personalize(
+        encoder,
+        ids,
+        len(PROMPT) - 1,
+        target,
+        SETTINGS.replaced({"weight": 1, "centre_strength": 2.5}),
+        ordinary,
+        host,
+        lambda step: None,
+        centre=centre,
+    )
+    assert torch.allclose(encoded.hidden, expected, atol=1e-4)

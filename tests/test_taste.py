@@ -98,6 +98,8 @@ def test_the_key_tells_every_knob_and_every_vector_apart() -> None:
         "slerp_angle": 0.2,
         "text_negative": True,
         "negative_prompt": True,
+        "centre": "two",
+        "centre_strength": 3.0,
     }
     assert changed.keys() == {knob.name for knob in KNOBS}
     keys = {made(base).key, *(made(dataclasses.replace(base, **{name: value})).key for name, value in changed.items())}
@@ -108,3 +110,29 @@ def test_the_key_tells_every_knob_and_every_vector_apart() -> None:
         return Embedding(name, {VIT_L: E2})
 
     assert taste(base, [], other).key != made(base).key  # type: ignore[union-attr]
+
+
+def test_a_centre_is_compared_with_each_embedding_of_a_mixture() -> None:
+    for tags in ([], [Tag("two", 0.5)], [Tag("two", -0.3)]):
+        mixture = made(Settings(embedding="minus", weight=0.8, centre="one"), *tags)
+        parts = [(-E1, 0.8), *((E2, tag.weight) for tag in tags)]
+        # Sum of w (e - c), in whatever length the mixture has.
+        wanted = sum((w * (e - E1) for e, w in parts), torch.zeros(768))
+        difference = mixture.vectors[VIT_L] - mixture.centres[VIT_L]
+        assert torch.cosine_similarity(difference, wanted, dim=0) == pytest.approx(1, abs=1e-5)
+    toward = made(Settings(embedding="minus", centre="two"))
+    away = made(Settings(centre="two"), Tag("minus", -0.9))
+    assert torch.allclose(away.vectors[VIT_L] - away.centres[VIT_L], toward.centres[VIT_L] - toward.vectors[VIT_L])
+    assert not made(Settings(embedding="one")).centres
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Settings(embedding="two", centre="h"), "no vector for ViT-L/14"),
+        (Settings(embedding="one", centre="one"), "is the embedding itself"),
+    ],
+)
+def test_a_centre_that_does_not_fit(settings: Settings, words: str) -> None:
+    with pytest.raises(AestheticError, match=words):
+        taste(settings, [], load)

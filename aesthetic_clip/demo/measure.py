@@ -104,13 +104,6 @@ class Bench:
         with torch.no_grad():
             return self.pipe.text_encoder(input_ids=ids).last_hidden_state, None
 
-    def target(self, ids: Tensor, end: int, style: str, centred: float) -> Tensor:
-        embedding = self.embeddings[style]
-        if not centred:
-            return embedding
-        own = unit(self.text_encoder.text_feature(ids[: end + 1]))
-        return unit(own + centred * unit(embedding - self.middle))
-
     def condition(self, prompt: str, style: str, condition: Condition) -> Tensor:
         """(1, 77, C) what the UNet is to read."""
         if condition.named:
@@ -119,10 +112,19 @@ class Bench:
         ordinary = self.encode(ids.unsqueeze(0))
         if not condition.steps:
             return ordinary[0]
-        settings = Settings(condition.weight, condition.steps, condition.lr, condition.slerp)
-        target = self.target(ids, end, style, condition.centred)
+        settings = Settings(
+            condition.weight, condition.steps, condition.lr, condition.slerp, centre_strength=condition.centred
+        )
         return personalize(
-            self.text_encoder, ids, end, target, settings, ordinary, self.encode, lambda step: None
+            self.text_encoder,
+            ids,
+            end,
+            self.embeddings[style],
+            settings,
+            ordinary,
+            self.encode,
+            lambda step: None,
+            centre=self.middle if condition.centred else None,
         ).hidden
 
     def generate(self, hidden: Tensor, seeds: Sequence[int]) -> Tensor:

@@ -136,7 +136,7 @@ def test_refresh_button_finds_a_new_file(page: Any, embeddings: Path, new_file: 
     before = offered(page)
     assert before[0] == "None" and {"vitl", "sub/vitl-2", "xl"} < set(before)
     shutil.copy(embeddings / "vitl.pt", new_file)
-    page.click(selector("txt2img", "refresh_embeddings"))
+    page.click(selector("txt2img", "refresh_embedding"))
     page.wait_for_timeout(1000)
     assert set(offered(page)) == {*before, "brand new"}
     pick(page, "brand new")

@@ -157,7 +157,16 @@ class _Personaliser:
 
         try:
             encoded = personalize(
-                encoder, ids, end, self._rotated_target(), settings, ordinary, encode, before_pass, options.memory()
+                encoder,
+                ids,
+                end,
+                self._rotated_target(),
+                settings,
+                ordinary,
+                encode,
+                before_pass,
+                options.memory(),
+                job.taste.centres.get(encoder.space),
             )
         finally:
             hijack.fixes = None

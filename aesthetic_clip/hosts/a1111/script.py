@@ -35,12 +35,12 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        def refresh_button(dropdown: Any) -> Any:
+        def refresh_button(dropdown: Any, name: str) -> Any:
             return ui_common.create_refresh_button(
                 dropdown,
                 lambda: None,
                 lambda: {"choices": ui.choices(options.embeddings().names())},
-                self.elem_id("refresh_embeddings"),
+                self.elem_id(f"refresh_{name}"),
             )
 
         controls = ui.settings_accordion(options.embeddings().names(), self.elem_id, refresh_button, rival())

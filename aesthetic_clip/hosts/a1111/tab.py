@@ -140,13 +140,14 @@ def _host() -> tab.TabHost:
 
 def _dropdowns() -> list[Any]:
     """The embedding dropdowns of txt2img and img2img on this page."""
-    place = [knob.name for knob in KNOBS].index("embedding")
     runners = (scripts.scripts_txt2img, scripts.scripts_img2img)
     return [
-        script.controls[place]
+        control
         for runner in runners
         for script in runner.alwayson_scripts
         if script.controls and Path(script.filename).parents[1] == options.EXTENSION
+        for control, knob in zip(script.controls, KNOBS)
+        if knob.names_embedding
     ]
 
 

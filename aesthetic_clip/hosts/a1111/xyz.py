@@ -37,7 +37,7 @@ def register() -> None:
 
 def _axis(grid: Any, knob: Knob) -> Any:
     more: dict[str, Any] = {}
-    if knob.name == "embedding":
+    if knob.names_embedding:
         more["choices"] = lambda: choices(options.embeddings().names())
     elif knob.type is bool:
         more["choices"] = lambda: ["False", "True"]
@@ -59,7 +59,7 @@ def _confirm(knob: Knob) -> Callable[[Any, list[object]], None]:
     def confirm(_p: Any, values: list[object]) -> None:
         try:
             for value in values:
-                if knob.parse(value) and knob.name == "embedding" and value != knob.default:
+                if knob.parse(value) and knob.names_embedding and value != knob.default:
                     options.embeddings().load(str(value))
         except AestheticError as error:
             raise refused(error) from error.__cause__

@@ -298,7 +298,15 @@ class _Work:
         if settings.text:
             target = rotated(encoder, target, settings, host.feature_ids(self.pipe, settings.text))
         encoded = personalize(
-            encoder, ids.to(encoder.device), end, target, settings, share(outputs), lambda _: share(encode()), report
+            encoder,
+            ids.to(encoder.device),
+            end,
+            target,
+            settings,
+            share(outputs),
+            lambda _: share(encode()),
+            report,
+            centre=self.taste.centres.get(encoder.space),
         )
         hidden = outputs[side]
         assert hidden is not None
