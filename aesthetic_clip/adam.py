@@ -18,6 +18,10 @@ from torch.utils.hooks import RemovableHandle
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
+_WORTH_A_STEP = 2**16
+"""Elements from which a tensor's gradient is used at once; the many small ones wait for the end and share one step."""
+
+
 class AdamInBackward:
     """Updates ``parameters`` whenever a ``backward`` has their gradients; a context manager.
 
@@ -29,9 +33,10 @@ class AdamInBackward:
     """
 
     def __init__(self, parameters: Sequence[Tensor], lr: float, moments_away: bool = False) -> None:
-        self.parameters = list(parameters)
         self.lr = lr
         self.moments_away = moments_away
+        self._large = [(parameter,) for parameter in parameters if parameter.numel() >= _WORTH_A_STEP]
+        self._small = tuple(parameter for parameter in parameters if parameter.numel() < _WORTH_A_STEP)
         self._steps = 0
         self._optimizers: dict[int, torch.optim.Adam] = {}
         self._moments: dict[int, tuple[Tensor, Tensor]] = {}
@@ -40,9 +45,9 @@ class AdamInBackward:
     def __enter__(self) -> AdamInBackward:
         # torch 2.0 has no such hook: there the gradients wait for the end of the backward pass.
         self._hooks = [
-            parameter.register_post_accumulate_grad_hook(functools.partial(self._update, index))
-            for index, parameter in enumerate(self.parameters)
-            if hasattr(parameter, "register_post_accumulate_grad_hook")
+            group[0].register_post_accumulate_grad_hook(functools.partial(self._after_gradient, group))
+            for group in self._large
+            if hasattr(group[0], "register_post_accumulate_grad_hook")
         ]
         return self
 
@@ -55,23 +60,32 @@ class AdamInBackward:
         """Backward pass of the scalar ``loss`` and one step of every parameter that it reaches."""
         self._steps += 1
         loss.backward()
-        for index, parameter in enumerate(self.parameters):
-            if parameter.grad is not None:
-                self._update(index, parameter)
+        for group in (*self._large, self._small):
+            self._update(group)
+
+    def _after_gradient(self, group: tuple[Tensor, ...], _: Tensor) -> None:
+        self._update(group)
 
     @torch.no_grad()
-    def _update(self, index: int, parameter: Tensor) -> None:
-        if not self.moments_away and _fused_works(parameter.device):
-            if index not in self._optimizers:
-                self._optimizers[index] = torch.optim.Adam([parameter], lr=self.lr, fused=True)
-            self._optimizers[index].step()
+    def _update(self, group: tuple[Tensor, ...]) -> None:
+        """A step of those tensors of ``group`` that have a gradient, which is used up."""
+        if all(parameter.grad is None for parameter in group):
+            return
+        if not self.moments_away and _fused_works(group[0].device):
+            key = id(group[0])
+            if key not in self._optimizers:
+                self._optimizers[key] = torch.optim.Adam(group, lr=self.lr, fused=True)
+            self._optimizers[key].step()
         else:
-            self._update_stepwise(index, parameter)
-        parameter.grad = None
+            for parameter in group:
+                self._update_stepwise(parameter)
+        for parameter in group:
+            parameter.grad = None
 
-    def _update_stepwise(self, index: int, parameter: Tensor) -> None:
-        gradient = parameter.grad
-        assert gradient is not None
+    def _update_stepwise(self, parameter: Tensor) -> None:
+        gradient, index = parameter.grad, id(parameter)
+        if gradient is None:
+            return
         correction = math.sqrt(1 - BETA2**self._steps)
         rate = self.lr * correction / (1 - BETA1**self._steps)
         if index not in self._moments:

@@ -434,7 +434,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command(
         "show the effect, offline, with a model that comes along",
         cli_demo.arguments,
-        cli_demo.run,
+        lambda args: cli_demo.run(args, _library(args)),
     ),
     "create": Command("make an embedding from pictures or their features", _create_arguments, _create),
     "merge": Command("make an embedding from the parts that several machines made", _merge_arguments, _merge),

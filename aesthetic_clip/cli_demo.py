@@ -1,7 +1,7 @@
 """The subcommand ``demo``: from a folder of pictures to the same seed before and after.
 
 Without a folder and a model of the user's it needs no network: the demonstration model comes with the
-package, and its world draws the pictures.
+package, and its world draws the pictures and the centre that they are compared with.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .cli_tools import agreed, bar
 from .demo import DEMO, GUIDANCE_SCALE, SAMPLING_STEPS
 from .embeddings import write_atomically
 from .errors import AestheticError
-from .library import library
+from .library import Library, library
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,41 +59,59 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="agree to download an image encoder that is not here")
     cli_generate.model_arguments(parser, default=DEMO)
     cli_generate.knob_arguments(parser, leave_out=_OTHERWISE)
+    # With the demonstration model these are its own unless they are said.
+    parser.set_defaults(aesthetic_lr=None, aesthetic_centre=None)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, own: Library) -> None:
     """Make the embedding, the pictures and the grid, and print what was measured.
 
     Raises:
         AestheticError: the model, the pictures or the output folder are not to be used.
     """
+    # Here, so that the other commands start without these libraries.
+    from .create import keep
+    from .demo import world
+    from .demo.loading import CENTRE, drawn_result
+
     base = cli_generate.settings_of(args, leave_out=_OTHERWISE)
+    if args.ckpt == DEMO:
+        suits = cli_generate.demo_settings()
+        base = base.replaced(
+            {name: getattr(suits, name) for name in ("lr", "centre") if getattr(args, f"aesthetic_{name}") is None}
+        )
     columns = [base.replaced({"steps": steps}) for steps in args.aesthetic_steps]
     cli_generate.try_folder(args.outdir)
+    shelf = library([args.outdir, *own.folders])
     folder = args.folder or _drawn(args.style, args.outdir / "pictures")
     model = cli_generate.load_model(args)
     model.sample_with(plms=False)
     with contextlib.ExitStack() as stack:
         encoders = [stack.enter_context(_image_encoder(model, s, args.yes)) for s in _spaces(model)]
-        embedding, preview = _embedding(folder, encoders, args.outdir)
+        embedding, preview = _embedding(
+            folder, encoders, args.folder.absolute().name if args.folder else args.style, shelf
+        )
+        if base.centre == CENTRE:
+            keep(drawn_result(encoders[0], world.LOOKS), shelf, CENTRE, overwrite=True)
         prompt = args.prompt or _prompt(args.ckpt)
         scale = args.scale or (GUIDANCE_SCALE if args.ckpt == DEMO else cli_generate.GUIDANCE_SCALE)
         seeds = range(args.seed, args.seed + args.rows)
-        print(f"prompt {prompt!r}: cosine similarity to the embedding")
-        print(f"{'steps':>6}  {'prompt':>8}  {'pictures':>8}")
-        cells: list[list[Image.Image]] = []
+        made: list[tuple[int, Sequence[float], list[Image.Image]]] = []
         for settings in columns:
             with bar("step", desc="personalising", leave=False) as progress:
                 encoded = model.encode(
-                    prompt, settings.replaced({"embedding": embedding.name}), embedding, progress=progress
+                    prompt, settings.replaced({"embedding": embedding.name}), shelf, progress=progress
                 )
             pictures = model.pictures([encoded] * len(seeds), list(seeds), args.ddim_steps, scale)
-            numbers = encoded.similarities[0].get(encoders[0].space.name)
-            said = f"{numbers[-1]:8.4f}" if numbers else f"{'':8}"
-            print(f"{settings.steps:6}  {said}  {_similarity(pictures, encoders[0], embedding):8.4f}")
-            cells.append(pictures)
-    labels = [f"{settings.steps} steps" for settings in columns]
-    print(_saved(_sheet(preview, embedding.name, labels, cells), args.outdir / "grid.png"))
+            numbers: Sequence[float] = encoded.similarities[0].get(encoders[0].space.name, ())
+            made.append((settings.steps, numbers, pictures))
+        print(f"{prompt!r}, {len(seeds)} seeds; cosine similarity of")
+        print("steps  prompt to target  pictures to embedding")
+        before = next((numbers[0] for _, numbers, _ in made if numbers), float("nan"))
+        for steps, numbers, pictures in made:
+            toward = numbers[-1] if numbers else before
+            print(f"{steps:5}  {toward:16.3f}  {_similarity(pictures, encoders[0], embedding):21.3f}")
+    print(_saved(_sheet(preview, embedding.name, made), args.outdir / "grid.png"))
 
 
 def _drawn(style: str, folder: Path) -> Path:
@@ -137,15 +155,16 @@ def _image_encoder(model: Generator, space: Space, yes: bool) -> ImageEncoder:
         )
 
 
-def _embedding(folder: Path, encoders: Sequence[ImageEncoder], out: Path) -> tuple[Embedding, Path | None]:
+def _embedding(
+    folder: Path, encoders: Sequence[ImageEncoder], name: str, shelf: Library
+) -> tuple[Embedding, Path | None]:
     from .create import create, keep
     from .images import find_images
 
     result = create(find_images([folder]), encoders)
     for skipped in result.skipped:
         print(f"skipped {skipped.name}: {skipped.reason}")
-    name = "demo" if folder.parent == out else folder.absolute().name
-    embedding, preview = keep(result, library([out]), name, overwrite=True)
+    embedding, preview = keep(result, shelf, name, overwrite=True)
     cosines = ", ".join(f"{cosine:.3f} in {space.name}" for space, cosine in result.mean_cosine.items())
     print(f"{embedding.path}: {result.used} pictures, mean cosine to their mean {cosines}")
     return embedding, preview
@@ -162,24 +181,24 @@ def _similarity(pictures: Sequence[Image.Image], encoder: ImageEncoder, embeddin
 
 
 def _sheet(
-    preview: Path | None, name: str, labels: Sequence[str], columns: Sequence[Sequence[Image.Image]]
+    preview: Path | None, name: str, columns: Sequence[tuple[int, Sequence[float], Sequence[Image.Image]]]
 ) -> Image.Image:
-    """The embedding's pictures, then a column for each label; small pictures enlarged."""
+    """The embedding's pictures, then a column for each number of steps; small pictures enlarged."""
     from PIL import Image, ImageDraw
 
-    first = columns[0][0]
+    first = columns[0][2][0]
     factor = max(1, -(-_SMALLEST // min(first.size)))
     width, height = first.width * factor, first.height * factor
-    rows = len(columns[0])
+    rows = len(columns[0][2])
     sheet = Image.new("RGB", ((len(columns) + 1) * width, _LABEL + rows * height), "white")
     draw = ImageDraw.Draw(sheet)
-    for x, label in enumerate((f"embedding {name!r}", *labels)):
+    for x, label in enumerate((f"embedding {name!r}", *(f"{steps} steps" for steps, _, _ in columns))):
         draw.text((x * width + 6, 3), label, fill="black")
     if preview:
         with Image.open(preview) as nearest:
             sheet.paste(nearest.convert("RGB").resize((width, width)), (0, _LABEL))
-    for x, column in enumerate(columns, 1):
-        for y, picture in enumerate(column):
+    for x, (_, _, pictures) in enumerate(columns, 1):
+        for y, picture in enumerate(pictures):
             sheet.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (x * width, _LABEL + y * height))
     return sheet
 

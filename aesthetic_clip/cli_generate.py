@@ -18,7 +18,7 @@ import torch
 
 from . import __version__
 from .cli_tools import bar
-from .demo import DEMO, MODEL
+from .demo import DEMO, LR, MODEL
 from .embeddings import SUFFIXES, write_atomically
 from .errors import AestheticError
 from .library import Library
@@ -104,6 +104,13 @@ def knob_arguments(parser: argparse.ArgumentParser, leave_out: Sequence[str] = (
     for knob in KNOBS:
         if knob.name not in leave_out:
             _knob_argument(group, knob)
+
+
+def demo_settings() -> Settings:
+    """What suits the demonstration model, see ``demo.measure``; its centre is ``loading.CENTRE``."""
+    from .demo.loading import CENTRE
+
+    return Settings(steps=10, lr=LR, centre=CENTRE)
 
 
 def settings_of(args: argparse.Namespace, leave_out: Sequence[str] = ()) -> Settings:

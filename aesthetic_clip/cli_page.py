@@ -14,6 +14,7 @@ from . import cli_generate
 from .demo import DEMO, GUIDANCE_SCALE
 from .errors import AestheticError, Interrupted
 from .library import Library, library
+from .settings import Settings
 from .spaces import Space
 
 if TYPE_CHECKING:
@@ -46,10 +47,11 @@ def run(args: argparse.Namespace, own: Library) -> None:
     model.sample_with(plms=False)
     jobs = page.Jobs()
     with tempfile.TemporaryDirectory() as examples:
-        shelf = own
+        shelf, scale, initial = own, cli_generate.GUIDANCE_SCALE, Settings()
         if args.ckpt == DEMO:
             _write_examples(Path(examples))
             shelf = library([*own.folders, examples])
+            scale, initial = GUIDANCE_SCALE, cli_generate.demo_settings()
         host = TabHost(
             library=lambda: shelf,
             spaces=lambda: model.spaces,
@@ -62,8 +64,9 @@ def run(args: argparse.Namespace, own: Library) -> None:
             interrupt=jobs.interrupt,
             folders_allowed=_is_own_machine(args.host),
         )
-        scale = GUIDANCE_SCALE if args.ckpt == DEMO else cli_generate.GUIDANCE_SCALE
-        built = page.build(host, jobs, lambda order: _pair(model, shelf, jobs, order), args.ckpt, model.size, scale)
+        built = page.build(
+            host, jobs, lambda order: _pair(model, shelf, jobs, order), args.ckpt, model.size, scale, initial
+        )
         page.launch(built, args.host, args.port, [str(folder) for folder in shelf.folders], args.browser)
 
 
@@ -134,8 +137,10 @@ def _write_examples(folder: Path) -> None:
 
     encoder = loading.load_image_encoder()
     shelf = library([folder])
+    note = "drawn by the demonstration world"
     for style in world.STYLES:
-        keep(loading.style_result(encoder, style), shelf, f"demo {style}", "drawn by the demonstration world")
+        keep(loading.drawn_result(encoder, [style]), shelf, f"{DEMO} {style}", note)
+    keep(loading.drawn_result(encoder, world.LOOKS), shelf, loading.CENTRE, note)
 
 
 def _is_own_machine(address: str) -> bool:

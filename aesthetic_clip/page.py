@@ -102,6 +102,7 @@ def build(
     model: str,
     size: tuple[int, int],
     guidance_scale: float,
+    initial: Settings,
 ) -> Any:
     """The page as ``gr.Blocks``.
 
@@ -111,13 +112,13 @@ def build(
         generate: makes the two pictures; tells ``jobs`` how far it is.
         model: name to show.
         size: width and height in pixels that the model was made for.
-        guidance_scale: what stands there at first.
+        guidance_scale, initial: what the controls say at first.
     """
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"## {TITLE}\nModel: {model}")
         with gr.Tabs():
             with gr.TabItem("Generate", id="generate"):
-                controls = _generate_form(host, jobs, generate, size, guidance_scale)
+                controls = _generate_form(host, jobs, generate, size, guidance_scale, initial)
             host.dropdowns.extend(c for c, knob in zip(controls, KNOBS) if knob.names_embedding)
             with gr.TabItem(tab.TITLE, id="create"):
                 built = tab.build(host)
@@ -126,7 +127,12 @@ def build(
 
 
 def _generate_form(
-    host: tab.TabHost, jobs: Jobs, generate: Callable[[Order], Pair], size: tuple[int, int], guidance_scale: float
+    host: tab.TabHost,
+    jobs: Jobs,
+    generate: Callable[[Order], Pair],
+    size: tuple[int, int],
+    guidance_scale: float,
+    initial: Settings,
 ) -> list[Any]:
     """The form, connected; the controls of the knobs."""
 
@@ -145,7 +151,7 @@ def _generate_form(
                 width = number("width", "Width", 64, 2048, 8, size[0])
                 height = number("height", "Height", 64, 2048, 8, size[1])
             controls = ui.settings_accordion(
-                host.library().names(), lambda name: f"{ID}_{name}", explained=True, opened=True
+                host.library().names(), lambda name: f"{ID}_{name}", explained=True, opened=True, initial=initial
             )
             with gr.Row():
                 start = gr.Button("Generate", variant="primary", elem_id=f"{ID}_start")

@@ -184,15 +184,14 @@ class Settings:
         NO_EMBEDDING,
         "Aesthetic centre",
         "Aesthetic centre",
-        "An embedding of many different pictures, such as a mixture of all that you have. With it the prompt keeps its "
-        "own direction and only takes on how the embedding differs from that centre: more taste for less of your "
-        "prompt. None is the paper's method.",
+        "An embedding of many different pictures, such as a mixture of all that you have. With it the prompt takes on "
+        "only how the embedding differs from that, and keeps more of itself. None is the paper's method.",
     )
     centre_strength: float = _knob(
-        2.0,
+        1.0,
         "Centre strength",
         "Aesthetic centre strength",
-        "With a centre: how much of the difference is added to the prompt's own direction, which counts 1.",
+        "With a centre: how much the difference counts, against 1 for the prompt itself.",
         minimum=0,
         maximum=10,
         step=0.1,

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from .settings import KNOBS, NO_EMBEDDING, Knob
+from .settings import KNOBS, NO_EMBEDDING, Knob, Settings
 
 ACCORDION = "Aesthetic Gradients"
 _ROWS = (
@@ -34,6 +34,7 @@ def settings_accordion(
     notice: str = "",
     explained: bool = False,
     opened: bool = False,
+    initial: Settings | None = None,
 ) -> list[Any]:
     """The accordion with one control per knob, returned in the order of the knobs.
 
@@ -44,6 +45,7 @@ def settings_accordion(
         notice: shown above the controls, which it switches off.
         explained: what a knob does stands under it, for pages without the WebUI's tooltips.
         opened: the accordion starts unfolded.
+        initial: what the controls say at first, if not the defaults.
     """
     controls: dict[str, Any] = {}
     knobs = {knob.name: knob for knob in KNOBS}
@@ -54,7 +56,12 @@ def settings_accordion(
             with gr.Row():
                 for name in row:
                     controls[name] = _control(
-                        knobs[name], names, elem_id(name), interactive=not notice, explained=explained
+                        knobs[name],
+                        names,
+                        elem_id(name),
+                        value=getattr(initial or Settings(), name),
+                        interactive=not notice,
+                        explained=explained,
                     )
                     if knobs[name].names_embedding:
                         refresh_button(controls[name], name)
@@ -63,10 +70,10 @@ def settings_accordion(
     return [controls[knob.name] for knob in KNOBS]
 
 
-def _control(knob: Knob, names: Sequence[str], elem_id: str, interactive: bool, explained: bool) -> Any:
+def _control(knob: Knob, names: Sequence[str], elem_id: str, value: object, interactive: bool, explained: bool) -> Any:
     common: dict[str, Any] = {
         "label": knob.label,
-        "value": knob.default,
+        "value": value,
         "elem_id": elem_id,
         "interactive": interactive,
         **({"info": knob.help} if explained else {}),

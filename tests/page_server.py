@@ -17,6 +17,7 @@ from aesthetic_clip import page
 from aesthetic_clip.errors import Interrupted
 from aesthetic_clip.library import library
 from aesthetic_clip.page import Order, Pair
+from aesthetic_clip.settings import Settings
 from aesthetic_clip.spaces import space_of
 from aesthetic_clip.tab import TabHost
 from aesthetic_clip.vision import load_encoder
@@ -59,7 +60,7 @@ def main(port: int, folder: str, encoder: str) -> None:
         stopped=jobs.stopped,
         interrupt=jobs.interrupt,
     )
-    built = page.build(host, jobs, generate, "paints its order", (64, 64), 4.0)
+    built = page.build(host, jobs, generate, "paints its order", (64, 64), 4.0, Settings())
     page.launch(built, "127.0.0.1", port, [str(Path(folder))], browser=False)
 
 

@@ -13,12 +13,14 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import MODEL, loading
+from . import MODEL
+from .loading import PROJECTION_FILE
 
 NAME = "aesthetic-demo"
 _LDM_GROUPS = 32
@@ -104,9 +106,9 @@ def renamed(tensors: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[
     return result
 
 
-def unet_tensors(unet: Any) -> dict[str, Tensor]:
-    names = unet_names(len(unet.config.block_out_channels), unet.config.layers_per_block)
-    return {_inner(name, _RES_BLOCK): tensor for name, tensor in renamed(unet.state_dict(), names).items()}
+def unet_tensors(config: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = unet_names(len(config.block_out_channels), config.layers_per_block)
+    return {_inner(name, _RES_BLOCK): tensor for name, tensor in renamed(tensors, names).items()}
 
 
 def _inner(name: str, names: Mapping[str, str]) -> str:
@@ -115,15 +117,15 @@ def _inner(name: str, names: Mapping[str, str]) -> str:
     return f"{parts[1]}{names[parts[2]]}{parts[3]}" if parts and parts[2] in names else name
 
 
-def vae_tensors(vae: Any) -> dict[str, Tensor]:
+def vae_tensors(config: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The autoencoder for ldm, whose norms have 32 groups, always.
 
     Ours have fewer. With every channel there as many times as makes up for it, each
     copy has the same groups, and the result is the same number for number.
     """
-    copies = _LDM_GROUPS // vae.config.norm_num_groups
+    copies = _LDM_GROUPS // config.norm_num_groups
     result = {}
-    for name, tensor in renamed(vae.state_dict(), vae_names(len(vae.config.block_out_channels))).items():
+    for name, tensor in renamed(tensors, vae_names(len(config.block_out_channels))).items():
         for ours, theirs in _ATTENTION.items():
             name = name.replace(f"attn_1.{ours}.", f"attn_1.{theirs}.")
         name = name.replace("conv_shortcut", "nin_shortcut")
@@ -147,9 +149,8 @@ def _widened(name: str, tensor: Tensor, copies: int) -> Tensor:
     return tensor
 
 
-def configuration(pipe: Any, clip_folder: Path) -> dict[str, Any]:
-    """What a .yaml beside the checkpoint says."""
-    unet, vae, schedule = pipe.unet.config, pipe.vae.config, pipe.scheduler.config
+def configuration(unet: Any, vae: Any, schedule: Any, clip_folder: Path) -> dict[str, Any]:
+    """What a .yaml beside the checkpoint says, from the parts' configurations."""
     base = unet.block_out_channels[0]
     copies = _LDM_GROUPS // vae.norm_num_groups
     return {
@@ -216,19 +217,30 @@ def configuration(pipe: Any, clip_folder: Path) -> dict[str, Any]:
     }
 
 
+def _config(folder: Path, name: str = "config.json") -> SimpleNamespace:
+    return SimpleNamespace(**json.loads((folder / name).read_text(encoding="utf-8")))
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    (file,) = folder.glob("*.safetensors")
+    return load_file(str(file))
+
+
 def export(out: Path, model: Path = MODEL) -> Path:
     """Write the three; returns the .safetensors file's path."""
     from safetensors.torch import load_file, save_file
 
-    pipe = loading.load_pipeline(model)
-    text = {
-        f"text_model.{name.removeprefix('text_model.')}": tensor
-        for name, tensor in pipe.text_encoder.state_dict().items()
-    }
-    text |= load_file(str(model / loading.PROJECTION_FILE))
+    unet, vae = _config(model / "unet"), _config(model / "vae")
+    schedule = _config(model / "scheduler", "scheduler_config.json")
+    text = _weights(model / "text_encoder") | load_file(str(model / PROJECTION_FILE))
     tensors = {
-        **{f"model.diffusion_model.{name}": tensor for name, tensor in unet_tensors(pipe.unet).items()},
-        **{f"first_stage_model.{name}": tensor for name, tensor in vae_tensors(pipe.vae).items()},
+        **{
+            f"model.diffusion_model.{name}": tensor
+            for name, tensor in unet_tensors(unet, _weights(model / "unet")).items()
+        },
+        **{f"first_stage_model.{name}": tensor for name, tensor in vae_tensors(vae, _weights(model / "vae")).items()},
         **{f"cond_stage_model.transformer.{name}": tensor for name, tensor in text.items()},
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -239,7 +251,9 @@ def export(out: Path, model: Path = MODEL) -> Path:
     halves = {name: tensor.half().contiguous() for name, tensor in tensors.items() if tensor.is_floating_point()}
     save_file(halves, str(path), {"format": "pt"})
     # JSON is valid YAML.
-    path.with_suffix(".yaml").write_text(json.dumps(configuration(pipe, clip_folder), indent=1), encoding="utf-8")
+    path.with_suffix(".yaml").write_text(
+        json.dumps(configuration(unet, vae, schedule, clip_folder), indent=1), encoding="utf-8"
+    )
     return path
 
 

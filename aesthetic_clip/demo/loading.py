@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ from .architecture import WIDTH, Classifier
 SPACE: Space = space_of(WIDTH)
 PROJECTION_FILE = "text_projection.safetensors"
 CLASSIFIER_FILE = "classifier.safetensors"
+CENTRE = "demo everything"
+"""Name of :func:`centre_embedding`."""
 
 
 def load_pipeline(model: Path = MODEL) -> Any:
     """The ``StableDiffusionPipeline`` in fp32 on the CPU, without its progress bar."""
-    from diffusers import StableDiffusionPipeline
+    from ..hosts.standalone.models import load_pipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(str(model), torch_dtype=torch.float32, local_files_only=True)
+    pipe = load_pipeline(str(model), "cpu", torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -60,12 +63,17 @@ def classify(classifier: Classifier, pictures: Tensor) -> dict[str, Tensor]:
         return {name: logits.softmax(-1) for name, logits in classifier(pictures * 2 - 1).items()}
 
 
-def style_result(encoder: ImageEncoder, style: str, n: int = 24, seed: int = 1) -> CreateResult:
-    """Drawn pictures of one style, encoded and averaged as those of a user's folder."""
-    pictures = [(f"{style}-{i}", image) for i, image in enumerate(world.style_images(style, n, seed))]
+def drawn_result(encoder: ImageEncoder, looks: Sequence[str], n: int = 24, seed: int = 1) -> CreateResult:
+    """``n`` drawn pictures of each look, encoded and averaged as those of a user's folder."""
+    pictures = [(f"{look}-{i}", image) for look in looks for i, image in enumerate(world.style_images(look, n, seed))]
     return create(pictures, [encoder], workers=1)
 
 
 def style_embedding(encoder: ImageEncoder, style: str, n: int = 24, seed: int = 1) -> Embedding:
     """The aesthetic embedding of a style."""
-    return to_embedding(style_result(encoder, style, n, seed), style)
+    return to_embedding(drawn_result(encoder, [style], n, seed), style)
+
+
+def centre_embedding(encoder: ImageEncoder) -> Embedding:
+    """The middle of everything that the world can look like."""
+    return to_embedding(drawn_result(encoder, world.LOOKS), CENTRE)

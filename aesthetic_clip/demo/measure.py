@@ -27,12 +27,12 @@ import torch
 from torch import Tensor
 
 from ..geometry import unit
-from ..personalize import personalize
+from ..personalize import personalize, rotated
 from ..preprocess import normalise
 from ..settings import Settings
 from ..text_encoder import TextEncoder
 from ..vision import ImageEncoder
-from . import GUIDANCE_SCALE, MODEL, SAMPLING_STEPS, loading, train, world
+from . import GUIDANCE_SCALE, LR, MODEL, SAMPLING_STEPS, loading, train, world
 from .architecture import Classifier
 
 STEPS = (0, 2, 5, 10, 15, 20)
@@ -45,8 +45,9 @@ class Condition:
 
     Attributes:
         steps, lr, weight, slerp: as in :class:`Settings`.
-        centred: weight of the style's direction in a target that starts at the
-            prompt's own feature; 0 for the paper's target, the embedding.
+        centred: ``Settings.centre_strength``, with the mean of all styles as the centre;
+            0 for the paper's target, the embedding.
+        angle: how far the target is turned toward the prompt itself.
         named: the style's name stands in the prompt, and nothing is optimised.
     """
 
@@ -55,6 +56,7 @@ class Condition:
     weight: float = 1.0
     slerp: bool = False
     centred: float = 0.0
+    angle: float = 0.0
     named: bool = False
 
     @property
@@ -62,7 +64,9 @@ class Condition:
         """What is the same along a curve over the steps."""
         if self.named:
             return "style in the prompt"
-        target = f"centred target {self.centred:g}" if self.centred else "embedding as target"
+        target = f"centred target, strength {self.centred:g}" if self.centred else "embedding as target"
+        if self.angle:
+            target += f" turned to the prompt by {self.angle:g}"
         mix = "" if self.weight == 1 else f", weight {self.weight:g}" + (" slerp" if self.slerp else "")
         return f"{target}, lr {self.lr:g}{mix}"
 
@@ -72,12 +76,20 @@ class Condition:
 
 
 PAPER = tuple(Condition(steps) for steps in STEPS)
+_FAST, _TURNED = 6e-4, (0.3, 0.6)
 VARIANTS = (
-    *(Condition(steps, lr=lr) for lr in (3e-5, 3e-4) for steps in STEPS[1:]),
-    *(Condition(steps, weight=weight) for weight in (0.5, 0.9) for steps in (10, 20)),
-    *(Condition(steps, weight=0.5, slerp=True) for steps in (10, 20)),
-    *(Condition(steps, centred=centred) for centred in (1.0, 2.0) for steps in STEPS[1:]),
+    *(Condition(steps, lr=lr) for lr in (LR, _FAST) for steps in STEPS[1:]),
+    *(Condition(steps, lr=_FAST, weight=weight) for weight in (0.5, 0.75) for steps in (10, 20)),
+    *(Condition(steps, lr=_FAST, weight=0.5, slerp=True) for steps in (10, 20)),
+    *(Condition(steps, lr=_FAST, angle=angle) for angle in _TURNED for steps in (10, 20)),
+    *(Condition(steps, lr=LR, centred=strength) for strength in (0.5, 1.0, 2.0) for steps in STEPS[1:]),
+    *(Condition(steps, centred=1.0) for steps in STEPS[1:]),
 )
+SHOWN = (
+    ("the paper's target", [PAPER[0], *(Condition(steps, lr=_FAST) for steps in STEPS[1:])], "C3"),
+    ("centred target", [PAPER[0], *(Condition(steps, lr=LR, centred=1.0) for steps in STEPS[1:])], "C0"),
+)
+"""The two curves of the plot: the paper's way where it shows in this world, and the better one."""
 
 
 class Bench:
@@ -88,12 +100,10 @@ class Bench:
         self.image_encoder: ImageEncoder = loading.load_image_encoder(model)
         self.text_encoder: TextEncoder = loading.load_text_encoder(self.pipe, model)
         self.classifier: Classifier = loading.load_classifier(model)
-        self.embeddings = {style: self._embedding(style) for style in world.STYLES}
-        # The middle of everything that the world can look like.
-        self.middle = unit(torch.stack([*self.embeddings.values(), self._embedding(world.PLAIN)]).mean(0))
-
-    def _embedding(self, style: str) -> Tensor:
-        return loading.style_embedding(self.image_encoder, style).vectors[loading.SPACE]
+        self.embeddings = {
+            style: loading.style_embedding(self.image_encoder, style).vectors[loading.SPACE] for style in world.STYLES
+        }
+        self.centre = loading.centre_embedding(self.image_encoder).vectors[loading.SPACE]
 
     def ids(self, prompt: str) -> tuple[Tensor, int]:
         """(77,) token ids and the place of the end-of-text token."""
@@ -113,18 +123,23 @@ class Bench:
         if not condition.steps:
             return ordinary[0]
         settings = Settings(
-            condition.weight, condition.steps, condition.lr, condition.slerp, centre_strength=condition.centred
+            condition.weight,
+            condition.steps,
+            condition.lr,
+            condition.slerp,
+            slerp_angle=condition.angle,
+            centre_strength=condition.centred,
         )
         return personalize(
             self.text_encoder,
             ids,
             end,
-            self.embeddings[style],
+            rotated(self.text_encoder, self.embeddings[style], settings, ids[: end + 1]),
             settings,
             ordinary,
             self.encode,
             lambda step: None,
-            centre=self.middle if condition.centred else None,
+            centre=self.centre if condition.centred else None,
         ).hidden
 
     def generate(self, hidden: Tensor, seeds: Sequence[int]) -> Tensor:
@@ -284,20 +299,26 @@ def plot(entries: Sequence[dict[str, Any]], path: Path) -> None:
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.6))
     by_key = {entry["condition"]: entry for entry in entries}
-    paper = [by_key[c.key] for c in PAPER if c.key in by_key]
-    steps = [entry["steps"] for entry in paper]
-    for measure, label in zip(
-        MEASURES, ("similarity to the embedding", "style (classifier)", "", "shape kept", "colour kept")
-    ):
-        if label:
-            left.errorbar(
-                steps, [e[measure] for e in paper], [e[f"{measure}_95"] for e in paper], capsize=3, label=label
-            )
     named = by_key.get("named")
-    if named:
-        left.axhline(named["style_chance"], color="C1", linestyle=":", label="style, named in the prompt")
-    left.set(xlabel="aesthetic steps", ylim=(-0.05, 1.05), title="The paper's target, lr 0.0001, weight 1")
-    left.legend(fontsize=8)
+    for label, conditions, colour in SHOWN:
+        curve = [by_key[c.key] for c in conditions if c.key in by_key]
+        for measure, what, line in (
+            ("style_chance", "style", "-"),
+            ("shape_kept", "shape kept", "--"),
+            ("colour_kept", "colour kept", ":"),
+        ):
+            left.errorbar(
+                [e["steps"] for e in curve],
+                [e[measure] for e in curve],
+                [e[f"{measure}_95"] for e in curve],
+                color=colour,
+                linestyle=line,
+                capsize=3,
+                label=f"{label}: {what}",
+            )
+    left.set(xlabel="aesthetic steps", ylim=(-0.05, 1.05))
+    left.set_title(f"paper's target at lr {_FAST:g}, centred target at lr {LR:g}")
+    left.legend(fontsize=7, loc="center right")
 
     def kept(entry: dict[str, Any]) -> float:
         return (entry["shape_kept"] + entry["colour_kept"]) / 2

@@ -431,7 +431,10 @@ def assemble(folder: Path, out: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.to(dtype=torch.float16).save_pretrained(out)
-    # The way every version of transformers writes it, in place of the newest's own.
+    # The way every version of transformers writes and reads them, in place of the newest's own.
+    text_file = out / "text_encoder" / "model.safetensors"
+    names = {name: f"text_model.{name.removeprefix('text_model.')}" for name in text.state_dict()}
+    _half({names[name]: tensor for name, tensor in text.state_dict().items()}, text_file)
     for old in (out / "tokenizer").iterdir():
         old.unlink()
     write_tokenizer(out / "tokenizer")

@@ -14,10 +14,12 @@ import torch
 from modules import devices
 
 from ...errors import AestheticError
-from ...spaces import Space, space_of
+from ...spaces import VIT_L, Space, space_of
 from ...text_encoder import OpenClipTextEncoder, TextEncoder, TransformersTextEncoder
 from ...text_projection import find_text_projection
 from .options import projection_sources
+
+_PROJECTION_KEY = "cond_stage_model.transformer.text_projection.weight"
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ def _dim(wrapper: Any) -> int:
 def _text_encoder(wrapper: Any, model: Any) -> TextEncoder:
     if transformer := _transformers(wrapper):
         width = transformer.config.hidden_size
-        return TransformersTextEncoder(transformer, find_text_projection(width, projection_sources()), own_forwards)
+        # Files of SD 1.x that seem to have ViT-L/14's carry the identity matrix in its place.
+        own = None if width == VIT_L.dim else _projection_in_file(model)
+        projection = find_text_projection(width, projection_sources()) if own is None else own
+        return TransformersTextEncoder(transformer, projection, own_forwards)
     clip = _open_clip(wrapper)
     if _has_own_projection(clip, model):
         return OpenClipTextEncoder(clip, clip.text_projection, own_forwards)
@@ -116,11 +121,28 @@ def _has_own_projection(clip: Any, model: Any) -> bool:
     projection = getattr(clip, "text_projection", None)
     if projection is None or not torch.isfinite(projection).all():
         return False
-    file = Path(getattr(getattr(model, "sd_checkpoint_info", None), "filename", ""))
-    if file.suffix != ".safetensors" or not file.is_file():
+    file = _checkpoint_file(model)
+    if file is None:
         return True
     with safetensors.safe_open(file, "pt") as content:
         return any(key.endswith("text_projection") or key.endswith("text_projection.weight") for key in content.keys())
+
+
+def _projection_in_file(model: Any) -> torch.Tensor | None:
+    """(width, dim) the text projection that the checkpoint brings for a transformers tower."""
+    file = _checkpoint_file(model)
+    if file is None:
+        return None
+    with safetensors.safe_open(file, "pt") as content:
+        if _PROJECTION_KEY not in content.keys():
+            return None
+        return content.get_tensor(_PROJECTION_KEY).float().T.to(devices.device)
+
+
+def _checkpoint_file(model: Any) -> Path | None:
+    """The loaded checkpoint, if it is a .safetensors, of which single tensors can be read."""
+    file = Path(getattr(getattr(model, "sd_checkpoint_info", None), "filename", ""))
+    return file if file.suffix == ".safetensors" and file.is_file() else None
 
 
 def text_ids(host: HostEncoder, text: str) -> torch.Tensor:
