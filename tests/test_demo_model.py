@@ -10,22 +10,16 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from aesthetic_clip.demo import LR, MODEL, export, loading, measure, train, world
+from aesthetic_clip.demo import MODEL, export, loading, measure, train, world
 from aesthetic_clip.demo.architecture import Classifier
 from aesthetic_clip.demo.measure import Bench, Condition
 from aesthetic_clip.hosts.standalone.prompts import encode_prompts
 from aesthetic_clip.settings import Settings
+from tests.demo_conditions import CENTRED, CENTRED_MARGIN, KEPT, PAPER, PAPER_MARGIN
 
 pytestmark = pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reason="no trained model is stored here")
 
 LARGEST = 15_000_000
-PAPER = Condition(20, lr=6e-4)
-PAPER_MARGIN = 0.25
-CENTRED = Condition(10, lr=LR, centred=1.0)
-CENTRED_MARGIN = 0.6
-"""How much more of a style the classifier has to see afterwards, of at most 1."""
-KEPT = 0.75
-"""Of shapes and of colours, with the centred target."""
 CONTENTS = world.HELD_OUT[:8]
 SEEDS = (0, 1)
 

@@ -32,7 +32,8 @@ from . import architecture, world
 from .tokenizer import write_tokenizer
 
 STAGES = ("vae", "clip", "classifier", "decoder", "unet", "assemble")
-MINUTES = {"vae": 18.0, "clip": 25.0, "classifier": 4.0, "decoder": 8.0, "unet": 33.0}
+MINUTES = {"vae": 22.0, "clip": 20.0, "classifier": 4.0, "decoder": 8.0, "unet": 32.0}
+"""On two CPU cores."""
 _SAVE_SECONDS = 30
 _LONGEST_STEP = 10
 _LOG_STEPS = 50
@@ -51,7 +52,7 @@ def pictures_of(images: list[Image.Image]) -> Tensor:
 
 def pixels(images: Tensor) -> Tensor:
     """uint8 to -1 to 1."""
-    return images.float() / 127.5 - 1
+    return images.to(_device()).float() / 127.5 - 1
 
 
 def pool(folder: Path, count: int, seed: int) -> tuple[list[world.Scene], Tensor]:
@@ -61,7 +62,16 @@ def pool(folder: Path, count: int, seed: int) -> tuple[list[world.Scene], Tensor
     path = folder / f"pool-{seed}-{count}.pt"
     if not path.exists():
         _save(path, pictures(scenes))
-    return scenes, torch.load(path, weights_only=True)
+    return scenes, _load(path)
+
+
+def _device() -> torch.device:
+    """What ``main`` has chosen for everything that torch makes."""
+    return torch.empty(0).device
+
+
+def _load(path: Path) -> Any:
+    return torch.load(path, map_location=_device(), weights_only=True)
 
 
 def _save(path: Path, content: Any) -> None:
@@ -90,7 +100,7 @@ class Stage:
         self.step, self.seconds = 0, 0.0
         self.path = folder / f"{name}.pt"
         if self.path.exists():
-            state = torch.load(self.path, weights_only=True)
+            state = _load(self.path)
             model.load_state_dict(state["model"])
             self.ema.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -161,7 +171,7 @@ def train_vae(folder: Path, minutes: float) -> None:
 
     def loss(rng: random.Random) -> dict[str, Tensor]:
         target = pixels(pictures([world.scene(rng) for _ in range(8)]))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(_device().type, torch.bfloat16):
             posterior = model.encode(target).latent_dist
             restored = model.decode(posterior.sample()).sample.float()
         square = F.mse_loss(restored, target)
@@ -174,7 +184,7 @@ def train_vae(folder: Path, minutes: float) -> None:
 
 def preprocess(images: Tensor) -> Tensor:
     """uint8 to what the vision tower takes."""
-    return normalise(images, CLIP_MEAN, CLIP_STD)
+    return normalise(images.to(_device()), CLIP_MEAN, CLIP_STD)
 
 
 def roughened(rng: random.Random, images: Tensor) -> Tensor:
@@ -262,7 +272,7 @@ def said_values(captions: list[world.Caption], field: str) -> Tensor:
 def trained_clip(folder: Path) -> Any:
     """The averaged CLIP of the last state, frozen, without what was only for training."""
     clip = architecture.new_clip()
-    state = torch.load(folder / "clip.pt", weights_only=True)["ema"]
+    state = _load(folder / "clip.pt")["ema"]
     clip.load_state_dict({k.removeprefix("clip."): v for k, v in state.items() if k.startswith("clip.")})
     return clip.eval().requires_grad_(False)
 
@@ -275,7 +285,7 @@ def train_classifier(folder: Path, minutes: float, images: int) -> None:
     path = folder / f"pool-classifier-{images}.pt"
     if not path.exists():
         _save(path, pictures(scenes))
-    pictures_ = torch.load(path, weights_only=True)
+    pictures_ = _load(path)
     truth = labels(scenes)
 
     def loss(rng: random.Random) -> dict[str, Tensor]:
@@ -296,7 +306,7 @@ def labels(scenes: list[world.Scene]) -> dict[str, Tensor]:
 
 def averaged(folder: Path, name: str, model: Any) -> Any:
     """The model with the averaged weights of its last state, frozen."""
-    model.load_state_dict(torch.load(folder / f"{name}.pt", weights_only=True)["ema"])
+    model.load_state_dict(_load(folder / f"{name}.pt")["ema"])
     return model.eval().requires_grad_(False)
 
 
@@ -310,12 +320,12 @@ def latents(folder: Path, images: int) -> tuple[list[world.Scene], Tensor, Tenso
     if not path.exists():
         vae = averaged(folder, "vae", architecture.new_vae())
         rows = []
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), torch.autocast(_device().type, torch.bfloat16):
             for batch in pictures_.split(64):
                 posterior = vae.encode(pixels(batch)).latent_dist
                 rows.append(torch.stack([posterior.mean.float(), posterior.std.float()], 1))
         _save(path, {"encoder": vae.state_dict(), "latents": torch.cat(rows)})
-    return scenes, pictures_, torch.load(path, weights_only=True)["latents"]
+    return scenes, pictures_, _load(path)["latents"]
 
 
 def sample(moments: Tensor) -> Tensor:
@@ -330,13 +340,13 @@ def scaling_factor(moments: Tensor) -> float:
 def train_decoder(folder: Path, minutes: float, images: int) -> None:
     _, pictures_, moments = latents(folder, images)
     vae = architecture.new_vae()
-    vae.load_state_dict(torch.load(folder / "latents.pt", weights_only=True)["encoder"])
+    vae.load_state_dict(_load(folder / "latents.pt")["encoder"])
     model = nn.ModuleDict({"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder})
 
     def loss(rng: random.Random) -> dict[str, Tensor]:
         places = rng.sample(range(images), 8)
         target = pixels(pictures_[places])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(_device().type, torch.bfloat16):
             restored = vae.decode(sample(moments[places])).sample.float()
         square = F.mse_loss(restored, target)
         return {"loss": square + 0.5 * F.l1_loss(restored, target), "mse": square}
@@ -349,9 +359,9 @@ def whole_vae(folder: Path) -> Any:
     if not (folder / "latents.pt").exists():
         return averaged(folder, "vae", architecture.new_vae())
     vae = architecture.new_vae()
-    vae.load_state_dict(torch.load(folder / "latents.pt", weights_only=True)["encoder"])
+    vae.load_state_dict(_load(folder / "latents.pt")["encoder"])
     if (folder / "decoder.pt").exists():
-        decoder = torch.load(folder / "decoder.pt", weights_only=True)["ema"]
+        decoder = _load(folder / "decoder.pt")["ema"]
         vae.load_state_dict({**vae.state_dict(), **decoder})
     return vae.eval().requires_grad_(False)
 
@@ -417,7 +427,7 @@ def assemble(folder: Path, out: Path) -> None:
     vision = CLIPVisionModelWithProjection(vision_config)
     vision.load_state_dict(_fitting(clip, vision))
     vae = whole_vae(folder)
-    _, _, moments = latents(folder, torch.load(folder / "latents.pt", weights_only=True)["latents"].shape[0])
+    _, _, moments = latents(folder, _load(folder / "latents.pt")["latents"].shape[0])
     vae.register_to_config(scaling_factor=round(scaling_factor(moments), 5))
     pipeline = StableDiffusionPipeline(
         vae=vae,
@@ -430,7 +440,7 @@ def assemble(folder: Path, out: Path) -> None:
         image_encoder=vision,
         requires_safety_checker=False,
     )
-    pipeline.to(dtype=torch.float16).save_pretrained(out)
+    pipeline.to("cpu").to(dtype=torch.float16).save_pretrained(out)
     # The way every version of transformers writes and reads them, in place of the newest's own.
     text_file = out / "text_encoder" / "model.safetensors"
     names = {name: f"text_model.{name.removeprefix('text_model.')}" for name in text.state_dict()}
@@ -460,7 +470,7 @@ def _fitting(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:
 
 
 def _half(tensors: dict[str, Tensor], path: Path) -> None:
-    halves = {k: (t.half() if t.is_floating_point() else t).contiguous() for k, t in tensors.items()}
+    halves = {k: (t.half() if t.is_floating_point() else t).cpu().contiguous() for k, t in tensors.items()}
     safetensors.torch.save_file(halves, str(path), {"format": "pt"})
 
 
@@ -471,11 +481,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="do only these")
     parser.add_argument("--images", type=int, default=12000, help="pictures that are drawn once and shown many times")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     for name, default in MINUTES.items():
         parser.add_argument(f"--{name}-minutes", type=float, default=default, help=f"default {default:g}")
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.device != "cpu":
+        torch.set_default_device(options.device)
+    print(f"training on {torch.cuda.get_device_name() if options.device.startswith('cuda') else options.device}")
     folder = options.work or options.out.parent / "demo-training"
     folder.mkdir(parents=True, exist_ok=True)
     minutes = {name: getattr(options, f"{name}_minutes") for name in MINUTES}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,15 +12,15 @@ from PIL import Image
 
 from aesthetic_clip.demo import GUIDANCE_SCALE, MODEL, SAMPLING_STEPS, export, loading, world
 from aesthetic_clip.demo.architecture import Classifier
+from aesthetic_clip.demo.measure import Condition
 from aesthetic_clip.embeddings import save
 
+from ..demo_conditions import CENTRED, CENTRED_MARGIN, PAPER, PAPER_MARGIN
 from .driver import distance, personalised
 from .webui import Generated, WebUI
 
 pytestmark = pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reason="no trained model is stored here")
 
-STEPS = 20
-MARGIN = 0.25
 CONTENTS = world.HELD_OUT[:4]
 
 
@@ -33,6 +32,7 @@ def demo(webui: WebUI, data_dir: Path, embeddings: Path) -> Iterator[WebUI]:
     encoder = loading.load_image_encoder()
     for style in world.STYLES:
         save(loading.style_embedding(encoder, style), embeddings / f"demo-{style}.safetensors")
+    save(loading.centre_embedding(encoder), embeddings / f"{loading.CENTRE}.safetensors")
     webui.post("/sdapi/v1/refresh-checkpoints", {})
     webui.use(file.stem)
     yield webui
@@ -52,8 +52,15 @@ JOB = {
 }
 
 
-def generate(webui: WebUI, embedding: str, content: world.Content, steps: int) -> Generated:
-    return personalised(webui, embedding, {"steps": steps, "weight": 1.0}, prompt=content.prompt, seed=1, **JOB)
+def generate(webui: WebUI, embedding: str, content: world.Content, condition: Condition) -> Generated:
+    knobs = {
+        "steps": condition.steps,
+        "lr": condition.lr,
+        "weight": condition.weight,
+        "centre": loading.CENTRE if condition.centred else "None",
+        "centre_strength": condition.centred,
+    }
+    return personalised(webui, embedding, knobs, prompt=content.prompt, seed=1, **JOB)
 
 
 def read(pictures: Sequence[Image.Image], field: str) -> torch.Tensor:
@@ -63,22 +70,26 @@ def read(pictures: Sequence[Image.Image], field: str) -> torch.Tensor:
 
 
 def test_held_out_prompts_give_what_they_ask_for(demo: WebUI) -> None:
-    pictures = [generate(demo, "None", content, 0).image for content in CONTENTS]
+    pictures = [generate(demo, "None", content, Condition()).image for content in CONTENTS]
     for field, wanted in (("colour", [c.colour for c in CONTENTS]), ("background", [c.background for c in CONTENTS])):
         names = Classifier.FIELDS[field]
         said = [names[i] for i in read(pictures, field).argmax(1).tolist()]
         assert sum(a == b for a, b in zip(said, wanted)) >= len(CONTENTS) - 1, field
 
 
+@pytest.mark.parametrize(("condition", "margin"), [(PAPER, PAPER_MARGIN), (CENTRED, CENTRED_MARGIN)])
 @pytest.mark.parametrize("style", world.STYLES)
-def test_an_embedding_moves_pictures_toward_its_style(demo: WebUI, style: str) -> None:
-    plain = [generate(demo, f"demo-{style}", content, 0).image for content in CONTENTS]
-    moved = [generate(demo, f"demo-{style}", content, STEPS).image for content in CONTENTS]
+def test_an_embedding_moves_pictures_toward_its_style(
+    demo: WebUI, style: str, condition: Condition, margin: float
+) -> None:
+    plain = [generate(demo, "None", content, Condition()).image for content in CONTENTS]
+    moved = [generate(demo, f"demo-{style}", content, condition).image for content in CONTENTS]
     place = Classifier.FIELDS["look"].index(style)
-    assert read(moved, "look")[:, place].mean() > read(plain, "look")[:, place].mean() + MARGIN
+    assert read(moved, "look")[:, place].mean() > read(plain, "look")[:, place].mean() + margin
 
 
 def test_no_step_is_the_plain_picture(demo: WebUI) -> None:
-    content = random.Random(1).choice(world.HELD_OUT)
-    plain, none = generate(demo, "None", content, 0), generate(demo, "demo-night", content, 0)
+    content = world.HELD_OUT[-1]
+    plain = generate(demo, "None", content, Condition())
+    none = generate(demo, "demo-night", content, Condition(centred=1.0))
     assert distance(plain.image, none.image) == 0
