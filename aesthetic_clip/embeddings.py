@@ -60,12 +60,13 @@ class Embedding:
         return " and ".join(str(space) for space in self.vectors)
 
 
-def load(path: Path, name: str | None = None) -> Embedding:
+def load(path: Path | str, name: str | None = None) -> Embedding:
     """Read an embedding file; nothing in it is ever executed.
 
     Raises:
         AestheticError: missing, unreadable, not an embedding, or not usable as one.
     """
+    path = Path(path)
     name = name or path.stem
     subject = f"The aesthetic embedding {name!r} can't be used."
     try:

@@ -158,10 +158,13 @@ def _generate_form(
                 stop = gr.Button("Interrupt", elem_id=f"{ID}_stop")
         with gr.Column():
             with gr.Row():
-                before = gr.Image(label="Before", interactive=False, elem_id=f"{ID}_before")
-                after = gr.Image(label="After", interactive=False, elem_id=f"{ID}_after")
+                before = gr.Image(label="Before", interactive=False, height=360, elem_id=f"{ID}_before")
+                after = gr.Image(label="After", interactive=False, height=360, elem_id=f"{ID}_after")
             # A picture of 64 pixels is shown as large as one of 512.
-            gr.HTML(f"<style>#{ID}_before img, #{ID}_after img {{width: 100%}}</style>")
+            gr.HTML(
+                f"<style>#{ID}_before img, #{ID}_after img "
+                "{width: 100% !important; height: 100% !important; object-fit: contain}</style>"
+            )
             message = gr.HTML(elem_id=f"{ID}_message")
 
     def run(

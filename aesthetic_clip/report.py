@@ -6,18 +6,21 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from .catalogue import Downloads
-from .create import CreateResult, Histogram
 from .embeddings import Embedding
 from .errors import AestheticError
 from .geometry import unit
 from .library import Library
 from .mixing import nearest
 from .spaces import Space
+
+if TYPE_CHECKING:
+    from .catalogue import Downloads
+    from .create import CreateResult, Histogram
 
 _SIMILAR = 5
 _SHOWN_SKIPPED = 200
@@ -70,7 +73,7 @@ def curve(similarities: Mapping[str, Sequence[float]]) -> str:
     width, height = 360, 120
     parts = []
     for space, numbers in similarities.items():
-        low, high = min(*numbers, 0.0), max(*numbers, 0.1)
+        low, high = min(numbers), max(max(numbers), min(numbers) + 0.01)
         points = [
             (i / max(len(numbers) - 1, 1) * width, height - (n - low) / (high - low) * height)
             for i, n in enumerate(numbers)

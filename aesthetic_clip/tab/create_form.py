@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from .. import report
-from ..create import Skipped, Source, create, keep
 from ..errors import AestheticError, Interrupted
-from ..images import find_images
 from ..spaces import PUBLISHED, space_named
 from .host import ID, TabHost, fresh_lists
+
+if TYPE_CHECKING:
+    from ..create import Source
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,9 @@ def connect(host: TabHost, form: CreateForm, lists: list[Any]) -> None:
         keep_partial: bool,
         allow_download: bool,
     ) -> list[Any]:
+        # Here, so that a host starts without them.
+        from ..create import Skipped, create, keep
+
         library = host.library()
         name = library.reserve(name, overwrite)
         files = _from_uploads(uploads)
@@ -203,6 +207,8 @@ def _from_folders(host: TabHost, folders: str, recursive: bool) -> list[Source]:
             "The server's owner has hidden them.",
             "Drop the pictures into the page instead.",
         )
+    from ..images import find_images
+
     return list(find_images([Path(folder).expanduser() for folder in named], recursive))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from PIL import Image
@@ -14,7 +14,9 @@ from .. import report
 from ..library import Library
 from ..spaces import Space
 from ..ui import choices
-from ..vision import ImageEncoder
+
+if TYPE_CHECKING:
+    from ..vision import ImageEncoder
 
 ID = "aesthetic_create"
 

@@ -14,7 +14,6 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from modules import call_queue, shared
 from pydantic import BaseModel
 
-from ...create import create, keep
 from ...embeddings import Embedding
 from ...errors import AestheticError, Interrupted
 from ...library import Library
@@ -92,6 +91,9 @@ def _router() -> APIRouter:
 
     @router.post("/embeddings")
     def create_embedding(request: CreateRequest) -> dict[str, Any]:
+        # Here, so that the WebUI starts without it.
+        from ...create import create, keep
+
         with _answered():
             library = options.embeddings()
             name = library.reserve(request.name, request.overwrite)

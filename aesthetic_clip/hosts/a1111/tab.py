@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import torch
@@ -17,7 +17,6 @@ from ... import tab
 from ...errors import AestheticError
 from ...settings import KNOBS
 from ...spaces import Space
-from ...vision import ImageEncoder, load_encoder
 from . import options
 from .encoders import host_encoders, model_spaces, text_ids
 
@@ -25,6 +24,9 @@ try:
     from modules.infotext_utils import image_from_url_text
 except ImportError:  # until 1.7
     from modules.generation_parameters_copypaste import image_from_url_text
+
+if TYPE_CHECKING:
+    from ...vision import ImageEncoder
 
 SEND_BESIDE = {f"{name}_send_to_extras": name for name in ("txt2img", "img2img")}
 _GALLERIES = {f"{name}_gallery": name for name in ("txt2img", "img2img")}
@@ -159,6 +161,8 @@ def _progress(done: int, total: int, line: str) -> None:
 
 
 def encoder(space: Space, download: bool) -> ImageEncoder:
+    from ...vision import load_encoder
+
     def allow(size: int, what: str) -> bool:
         if not download:
             raise AestheticError(
