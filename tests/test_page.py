@@ -208,7 +208,7 @@ def test_the_demonstration_model_on_the_page(browser: Any, serve: Serve, tmp_pat
     local_page.choose(f"{ID}_embedding", "mine")
     local_page.write(f"{ID}_prompt", world.HELD_OUT[0].prompt)
     local_page.press(f"{ID}_start")
-    local_page.says(f"{ID}_message", "after 5 steps")
+    local_page.says(f"{ID}_message", "after 10 steps")
     before, after = local_page.picture(f"{ID}_before"), local_page.picture(f"{ID}_after")
     assert before.size == after.size == (world.SIZE, world.SIZE)
     assert before.tobytes() != after.tobytes()
