@@ -13,41 +13,37 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 from torch.utils.hooks import RemovableHandle
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-
-
-_WORTH_A_STEP = 2**16
-"""Elements from which a tensor's gradient is used at once; the many small ones wait for the end and share one step."""
 
 
 class AdamInBackward:
     """Updates ``parameters`` whenever a ``backward`` has their gradients; a context manager.
 
     Args:
-        parameters: fp32 leaves that require a gradient.
+        parameters: fp32 leaves that require a gradient, all on one device.
         lr: learning rate.
         moments_away: keep Adam's two moments in main memory and fetch those of one tensor at a
             time: the same numbers with a third of the memory on the GPU, at the speed of the bus.
     """
 
     def __init__(self, parameters: Sequence[Tensor], lr: float, moments_away: bool = False) -> None:
+        self.parameters = list(parameters)
         self.lr = lr
         self.moments_away = moments_away
-        self._large = [(parameter,) for parameter in parameters if parameter.numel() >= _WORTH_A_STEP]
-        self._small = tuple(parameter for parameter in parameters if parameter.numel() < _WORTH_A_STEP)
         self._steps = 0
-        self._optimizers: dict[int, torch.optim.Adam] = {}
         self._moments: dict[int, tuple[Tensor, Tensor]] = {}
+        self._free: Tensor | None = None
         self._hooks: list[RemovableHandle] = []
 
     def __enter__(self) -> AdamInBackward:
         # torch 2.0 has no such hook: there the gradients wait for the end of the backward pass.
         self._hooks = [
-            group[0].register_post_accumulate_grad_hook(functools.partial(self._after_gradient, group))
-            for group in self._large
-            if hasattr(group[0], "register_post_accumulate_grad_hook")
+            parameter.register_post_accumulate_grad_hook(self._update)
+            for parameter in self.parameters
+            if hasattr(parameter, "register_post_accumulate_grad_hook")
         ]
         return self
 
@@ -60,44 +56,70 @@ class AdamInBackward:
         """Backward pass of the scalar ``loss`` and one step of every parameter that it reaches."""
         self._steps += 1
         loss.backward()
-        for group in (*self._large, self._small):
-            self._update(group)
-
-    def _after_gradient(self, group: tuple[Tensor, ...], _: Tensor) -> None:
-        self._update(group)
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                self._update(parameter)
 
     @torch.no_grad()
-    def _update(self, group: tuple[Tensor, ...]) -> None:
-        """A step of those tensors of ``group`` that have a gradient, which is used up."""
-        if all(parameter.grad is None for parameter in group):
-            return
-        if not self.moments_away and _fused_works(group[0].device):
-            key = id(group[0])
-            if key not in self._optimizers:
-                self._optimizers[key] = torch.optim.Adam(group, lr=self.lr, fused=True)
-            self._optimizers[key].step()
-        else:
-            for parameter in group:
-                self._update_stepwise(parameter)
-        for parameter in group:
-            parameter.grad = None
-
-    def _update_stepwise(self, parameter: Tensor) -> None:
+    def _update(self, parameter: Tensor) -> None:
         gradient, index = parameter.grad, id(parameter)
-        if gradient is None:
-            return
+        assert gradient is not None
+        m, v = self._moments[index] if index in self._moments else self._places(parameter)
+        if self.moments_away:
+            m, v = m.to(parameter.device), v.to(parameter.device)
+        if _fused_works(parameter.device):
+            self._fused(parameter, gradient, m, v)
+        else:
+            self._stepwise(parameter, gradient, m, v)
+        self._moments[index] = (m.cpu(), v.cpu()) if self.moments_away else (m, v)
+        parameter.grad = None
+
+    def _places(self, parameter: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the two moments of a tensor are to be, not filled in."""
+        if self.moments_away:
+            return torch.empty_like(parameter), torch.empty_like(parameter)
+        if self._free is None:
+            # One piece of memory for all: many between the gradients that come and go would tear the heap to pieces.
+            count = sum(p.numel() for p in self.parameters)
+            self._free = torch.empty(2 * count, device=parameter.device)
+        n = parameter.numel()
+        m, v, self._free = self._free[:n], self._free[n : 2 * n], self._free[2 * n :]
+        return m.view_as(parameter), v.view_as(parameter)
+
+    def _fused(self, parameter: Tensor, gradient: Tensor, m: Tensor, v: Tensor) -> None:
+        if self._steps == 1:
+            m.zero_()
+            v.zero_()
+        # Without an optimizer object: a hundred of them would cost as much as their work.
+        adam(
+            [parameter],
+            [gradient],
+            [m],
+            [v],
+            [],
+            [torch.tensor(self._steps - 1.0, device=parameter.device)],
+            fused=True,
+            amsgrad=False,
+            beta1=BETA1,
+            beta2=BETA2,
+            lr=self.lr,
+            weight_decay=0.0,
+            eps=EPSILON,
+            maximize=False,
+        )
+
+    def _stepwise(self, parameter: Tensor, gradient: Tensor, m: Tensor, v: Tensor) -> None:
         correction = math.sqrt(1 - BETA2**self._steps)
         rate = self.lr * correction / (1 - BETA1**self._steps)
-        if index not in self._moments:
-            m, v = gradient * (1 - BETA1), gradient.square().mul_(1 - BETA2)
+        if self._steps == 1:
+            torch.mul(gradient, 1 - BETA1, out=m)
+            torch.mul(gradient, gradient, out=v).mul_(1 - BETA2)
         else:
-            m, v = (moment.to(parameter.device) for moment in self._moments[index])
             m.lerp_(gradient, 1 - BETA1)
             v.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         # The gradient has done its work and is the place for the root: a new tensor for it costs more than the root.
         root = torch.sqrt(v, out=gradient).add_(EPSILON * correction)
         parameter.addcdiv_(m, root, value=-rate)
-        self._moments[index] = (m.cpu(), v.cpu()) if self.moments_away else (m, v)
 
 
 @functools.cache
