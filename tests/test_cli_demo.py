@@ -16,6 +16,7 @@ pytest.importorskip("diffusers")
 from aesthetic_clip.cli import main
 from aesthetic_clip.demo import MODEL, loading, world
 from aesthetic_clip.demo.architecture import Classifier
+from tests import pipelines, vision_towers
 
 pytestmark = pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reason="no trained model is stored here")
 
@@ -59,6 +60,20 @@ def test_from_a_folder_to_before_and_after(tmp_path: Path, capsys: pytest.Captur
 
     assert night(1) < 0.1
     assert night(2) > 0.5
+
+
+def test_with_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "tiny-sd"
+    pipelines.sd().save_pretrained(model)
+    pipelines.write_projection(model)
+    vision_towers.write_encoder(model / "image_encoder", pipelines.DIM)
+    vision_towers.write_pictures(tmp_path / "pictures", 5)
+    flags = ("--rows", 1, "--ddim_steps", 2, "--aesthetic_steps", 0, 3, "--aesthetic_lr", 0.01, "--prompt", "a cat")
+    assert run("demo", tmp_path / "pictures", "--model", model, "--outdir", tmp_path / "out", *flags) == 0
+    said = capsys.readouterr().out
+    assert "pictures.safetensors: 5 pictures" in said
+    before, after = (float(line.split()[1]) for line in said.splitlines() if re.fullmatch(r" *\d+ +\S+ +\S+", line))
+    assert after > before
 
 
 def test_the_papers_command_with_the_demonstration_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

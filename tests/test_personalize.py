@@ -8,8 +8,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
+from aesthetic_clip import adam
 from aesthetic_clip.errors import AestheticError, Interrupted
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.optimize import Memory, bytes_needed, optimize
@@ -84,6 +87,31 @@ def test_agrees_with_float64(encoder: TextEncoder, target: Tensor) -> None:
     assert optimize(encoder, torch.tensor(PROMPT), target, 10, 1e-4).similarities == pytest.approx(
         similarities, abs=1e-5
     )
+
+
+@pytest.mark.parametrize("memory", [Memory.FAST, Memory.LOW])
+@pytest.mark.parametrize("fused", [False, True], ids=["stepwise", "fused"])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_every_way_agrees_with_float64_on_random_inputs(
+    encoder: TextEncoder, memory: Memory, fused: bool, seed: int
+) -> None:
+    if fused and not adam._fused_works(torch.device("cpu")):
+        pytest.skip("this torch has no fused Adam for the CPU")
+    draw = torch.Generator().manual_seed(seed)
+    length = int(torch.randint(1, 20, (), generator=draw))
+    prompt = [START, *torch.randint(1000, 1075, (length,), generator=draw).tolist(), END]
+    target = unit(torch.randn(32, generator=draw))
+    ids = padded(prompt, pad_id(encoder))
+    plain, similarities = plain_method(encoder, ids, target, 5, 1e-3, torch.float64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adam, "_fused_works", lambda device: fused)
+        optimized = optimize(encoder, torch.tensor(prompt), target, 5, 1e-3, memory=memory)
+    assert optimized.similarities == pytest.approx(similarities, abs=1e-4)
+    with torch.no_grad():
+        hidden = encoder.call(lambda one: encode(encoder.module, one), optimized.weights, ids[None])
+        expected = encode(plain, ids[None])
+    assert (hidden.double() - expected)[:, : len(prompt)].abs().max() < 1e-4
 
 
 def test_similarity_rises_and_is_that_of_the_librarys_own_feature(encoder: TextEncoder, target: Tensor) -> None:

@@ -148,9 +148,11 @@ def compare(name: str, device: str, rounds: int, old: bool) -> None:
     """Print a row for each way with one tower."""
     encoder = tower(name, device)
     target, ids, full = target_for(encoder), torch.tensor(IDS, device=device), padded(IDS, END).to(device)
+    four = [torch.tensor([START, *range(first, first + 12), END], device=device) for first in range(1000, 1048, 12)]
     ways: dict[str, Callable[[], object]] = {
         "ours": lambda: optimize(encoder, ids, target, STEPS, LR),
         "plain method": lambda: plain_method(encoder, full, target, STEPS, LR),
+        "ours, 4 prompts": lambda: [optimize(encoder, other, target, STEPS, LR) for other in four],
     }
     if old and name == "ViT-L/14":
         ways["first extension"] = first_extension(device)
@@ -180,6 +182,7 @@ def main() -> None:
     parser.add_argument("--tower", nargs="+", choices=SHAPES, default=["ViT-L/14"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-times", action="store_true", help="measure memory only")
     parser.add_argument("--old", action="store_true", help="also the first extension's way (ViT-L/14; 2 GB)")
     args = parser.parse_args()
     machine = torch.cuda.get_device_name() if args.device != "cpu" else platform.machine()
@@ -187,7 +190,7 @@ def main() -> None:
         f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}, transformers {transformers.__version__}"
     )
     print("| tower | way | median | against ours | largest difference |\n|---|---|---|---|---|")
-    for name in args.tower:
+    for name in [] if args.no_times else args.tower:
         compare(name, args.device, args.rounds, args.old)
     print("\n| tower | memory | peak beside the model | counted |\n|---|---|---|---|")
     for name in args.tower:
