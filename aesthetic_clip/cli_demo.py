@@ -52,8 +52,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a column of the grid for each (default: 0 5 10 20)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the first row, counted up (default: %(default)s)")
-    parser.add_argument("--rows", type=int, default=3, help="how many seeds (default: %(default)s)")
-    cli_generate.flag(parser, "ddim_steps", type=int, default=SAMPLING_STEPS, help="default: %(default)s")
+    parser.add_argument("--rows", type=cli_generate.positive, default=3, help="how many seeds (default: %(default)s)")
+    cli_generate.flag(
+        parser, "ddim_steps", type=cli_generate.positive, default=SAMPLING_STEPS, help="default: %(default)s"
+    )
     parser.add_argument("--scale", type=float, help="guidance scale (default: one that fits the model)")
     parser.add_argument("--outdir", type=Path, default=Path("aesthetic-demo"), help="default: %(default)s")
     parser.add_argument("--yes", action="store_true", help="agree to download an image encoder that is not here")
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace, own: Library) -> None:
     columns = [base.replaced({"steps": steps}) for steps in args.aesthetic_steps]
     cli_generate.try_folder(args.outdir)
     shelf = library([args.outdir, *own.folders])
-    folder = args.folder or _drawn(args.style, args.outdir / "pictures")
+    folder = args.folder or _drawn(args.style, args.outdir / "pictures" / args.style)
     model = cli_generate.load_model(args)
     model.sample_with(plms=False)
     with contextlib.ExitStack() as stack:

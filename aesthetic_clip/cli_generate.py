@@ -51,7 +51,7 @@ def txt2img_arguments(parser: argparse.ArgumentParser) -> None:
         help="where pictures go: DIR/samples and DIR/grid-0000.png (default: %(default)s)",
     )
     flag(parser, "skip_grid", action="store_true", help="save no grid")
-    flag(parser, "ddim_steps", type=_positive, default=50, metavar="N", help="sampling steps (default: %(default)s)")
+    flag(parser, "ddim_steps", type=positive, default=50, metavar="N", help="sampling steps (default: %(default)s)")
     parser.add_argument("--plms", action="store_true", help="sample with PLMS instead of DDIM")
     parser.add_argument("--scale", type=float, default=GUIDANCE_SCALE, help="guidance scale (default: %(default)s)")
     parser.add_argument(
@@ -63,11 +63,11 @@ def txt2img_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--W", type=_size, metavar="PIXELS", help="width (default: the model's)")
     parser.add_argument("--H", type=_size, metavar="PIXELS", help="height (default: the model's)")
-    flag(parser, "n_iter", type=_positive, default=2, metavar="N", help="rounds (default: %(default)s)")
+    flag(parser, "n_iter", type=positive, default=2, metavar="N", help="rounds (default: %(default)s)")
     flag(
         parser,
         "n_samples",
-        type=_positive,
+        type=positive,
         default=3,
         metavar="N",
         help="pictures at once, all of the one --prompt, or of as many lines of --from-file (default: %(default)s)",
@@ -90,7 +90,7 @@ def _common_arguments(parser: argparse.ArgumentParser) -> None:
     flag(
         parser,
         "clip_skip",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="1 reads the usual layer, 2 the one before, as the WebUI counts (default: %(default)s)",
@@ -183,14 +183,14 @@ def _parsed(knob: Knob, text: str) -> object:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
 def _size(text: str) -> int:
-    if _positive(text) % _MULTIPLE:
+    if positive(text) % _MULTIPLE:
         raise argparse.ArgumentTypeError(f"{text} is not a multiple of {_MULTIPLE}")
     return int(text)
 

@@ -91,6 +91,7 @@ def test_the_papers_command_with_the_demonstration_model(tmp_path: Path, capsys:
         (("--aesthetic_steps", "-3"), "Aesthetic steps is -3"),
         (("--ckpt", "nothing here"), "There is no model 'nothing here'"),
         (("--seed", "x"), "invalid int value"),
+        (("--rows", "0"), "'0' is not a whole number above 0"),
         (("--colour", "red"), "unrecognized arguments"),
     ],
 )

@@ -297,7 +297,7 @@ def plot(entries: Sequence[dict[str, Any]], path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 6.2))
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 6.2))
     by_key = {entry["condition"]: entry for entry in entries}
     named = by_key.get("named")
     for label, conditions, colour in SHOWN:
@@ -318,7 +318,7 @@ def plot(entries: Sequence[dict[str, Any]], path: Path) -> None:
             )
     left.set(xlabel="aesthetic steps", ylim=(-0.05, 1.05))
     left.set_title(f"paper's target at lr {_FAST:g}, centred target at lr {LR:g}")
-    left.legend(fontsize=8, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    left.legend(fontsize=7, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
 
     def kept(entry: dict[str, Any]) -> float:
         return (entry["shape_kept"] + entry["colour_kept"]) / 2
@@ -335,7 +335,7 @@ def plot(entries: Sequence[dict[str, Any]], path: Path) -> None:
         right.plot([named["style_chance"]], [kept(named)], "k*", markersize=12, label="style in the prompt")
     right.set(xlabel="style (classifier)", ylabel="shape and colour kept", xlim=(-0.02, 1.02), ylim=(0, 1.02))
     right.set_title("What the style costs; points are steps")
-    right.legend(fontsize=8, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    right.legend(fontsize=7, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
