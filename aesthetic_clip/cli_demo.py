@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _STEPS = (0, 5, 10, 20)
 _SMALLEST = 192
 _LABEL = 18
-_OTHERWISE = ("steps", "embedding")
+_GIVEN_OTHERWISE = ("steps", "embedding")
 """Knobs that are given in another form here."""
 
 
@@ -60,7 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--outdir", type=Path, default=Path("aesthetic-demo"), help="default: %(default)s")
     parser.add_argument("--yes", action="store_true", help="agree to download an image encoder that is not here")
     cli_generate.model_arguments(parser, default=DEMO)
-    cli_generate.knob_arguments(parser, leave_out=_OTHERWISE)
+    cli_generate.knob_arguments(parser, leave_out=_GIVEN_OTHERWISE)
     # With the demonstration model these are its own unless they are said.
     parser.set_defaults(aesthetic_lr=None, aesthetic_centre=None)
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace, own: Library) -> None:
     from .demo import world
     from .demo.loading import CENTRE, drawn_result
 
-    base = cli_generate.settings_of(args, leave_out=_OTHERWISE)
+    base = cli_generate.settings_of(args, leave_out=_GIVEN_OTHERWISE)
     if args.ckpt == DEMO:
         suits = cli_generate.demo_settings()
         base = base.replaced(
@@ -86,17 +86,18 @@ def run(args: argparse.Namespace, own: Library) -> None:
     cli_generate.try_folder(args.outdir)
     shelf = library([args.outdir, *own.folders])
     folder = args.folder or _drawn(args.style, args.outdir / "pictures" / args.style)
+    name = shelf.refuse_taken(args.folder.resolve().name if args.folder else args.style, overwrite=True)
     model = cli_generate.load_model(args)
     model.sample_with(plms=False)
     with contextlib.ExitStack() as stack:
         encoders = [stack.enter_context(_image_encoder(model, s, args.yes)) for s in _spaces(model)]
-        embedding, preview = _embedding(
-            folder, encoders, args.folder.absolute().name if args.folder else args.style, shelf
-        )
+        embedding, preview = _embedding(folder, encoders, name, shelf)
         if base.centre == CENTRE:
             keep(drawn_result(encoders[0], world.LOOKS), shelf, CENTRE, overwrite=True)
         prompt = args.prompt or _prompt(args.ckpt)
-        scale = args.scale or (GUIDANCE_SCALE if args.ckpt == DEMO else cli_generate.GUIDANCE_SCALE)
+        scale = args.scale
+        if scale is None:
+            scale = GUIDANCE_SCALE if args.ckpt == DEMO else cli_generate.GUIDANCE_SCALE
         seeds = range(args.seed, args.seed + args.rows)
         made: list[tuple[int, Sequence[float], list[Image.Image]]] = []
         for settings in columns:

@@ -249,7 +249,7 @@ def txt2img(args: argparse.Namespace, library: Library) -> None:
             batch = jobs[start : start + args.n_samples]
             for job, picture in zip(batch, model.pictures(batch)):
                 pictures.append(picture)
-                print(samples.save(_png(picture, job, args, settings)))
+                print(samples.save(_png(picture, job, args, settings, model.moved(job))))
     except KeyboardInterrupt:
         print(f"Stopped; {len(pictures)} of {len(jobs)} pictures are in {samples.folder}.", file=sys.stderr)
         raise SystemExit(130) from None
@@ -293,7 +293,7 @@ def try_folder(folder: Path) -> None:
         ) from error
 
 
-def _png(picture: Image.Image, job: _Job, args: argparse.Namespace, settings: Settings) -> bytes:
+def _png(picture: Image.Image, job: _Job, args: argparse.Namespace, settings: Settings, moved: bool) -> bytes:
     from .hosts.standalone.infotext import infotext, png
 
     # The WebUI knows embeddings by name.
@@ -308,7 +308,7 @@ def _png(picture: Image.Image, job: _Job, args: argparse.Namespace, settings: Se
         "Model": Path(args.ckpt).stem if _is_checkpoint(args.ckpt) else Path(args.ckpt).name,
         "Clip skip": args.clip_skip if args.clip_skip > 1 else None,
         "RNG": "CPU",
-        **(settings.infotext() if settings.has_embedding else {}),
+        **(settings.infotext() if moved else {}),
         "Version": f"aesthetic_clip {__version__}",
     }
     return png(picture, infotext(job.prompt, args.negative_prompt, parameters))
@@ -344,6 +344,10 @@ class _Model:
         if encoded.left_alone:
             print(f"left alone, for want of a vector: {', '.join(encoded.left_alone)}", file=sys.stderr)
         return encoded
+
+    def moved(self, job: _Job) -> bool:
+        """Whether anything was optimised for a job's prompt."""
+        return any(self.encoded[job.prompt].similarities)
 
     def pictures(self, jobs: Sequence[_Job]) -> list[Image.Image]:
         for job in jobs:

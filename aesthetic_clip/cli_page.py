@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import ipaddress
 import tempfile
 from pathlib import Path
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace, own: Library) -> None:
             library=lambda: shelf,
             spaces=lambda: model.spaces,
             encoder=lambda space, download: _image_encoder(model, jobs, space, download),
-            text_features=model.text_features,
+            text_features=jobs.alone(model.text_features),
             picture=None,
             job=jobs.make,
             progress=jobs.progress,
@@ -72,29 +73,26 @@ def run(args: argparse.Namespace, own: Library) -> None:
 
 def _pair(model: Generator, shelf: Library, jobs: Jobs, order: Order) -> Pair:
     from .hosts.standalone.infotext import infotext, png
+    from .hosts.standalone.prompts import split_tags
     from .page import Pair
 
-    def progress(done: int, total: int) -> None:
+    def progress(what: str, done: int, total: int) -> None:
         if jobs.stopped():
             raise Interrupted
-        jobs.progress(done, total, f"Personalising: step {done} of {total}")
+        jobs.progress(done, total, f"{what}: step {done} of {total}")
 
-    def sampled(done: int, total: int) -> None:
-        if jobs.stopped():
-            raise Interrupted
-        jobs.progress(done, total, f"Sampling: step {done} of {total}")
-
-    if not order.settings.has_embedding:
+    plain_prompt, tags = split_tags(order.prompt)
+    if not order.settings.has_embedding and not tags:
         raise AestheticError("No aesthetic embedding is chosen.", do="Choose one in the list, or make one in the tab.")
     seed = torch.seed() % _LARGEST_SEED if order.seed == -1 else order.seed
     guidance = order.guidance_scale > 1
-    plain = order.settings.replaced({"steps": 0})
+    personalising, sampling = (functools.partial(progress, what) for what in ("Personalising", "Sampling"))
     encoded = [
-        model.encode(order.prompt, settings, shelf, order.negative_prompt, guidance, progress=progress)
-        for settings in (plain, order.settings)
+        model.encode(prompt, settings, shelf, order.negative_prompt, guidance, progress=personalising)
+        for prompt, settings in ((plain_prompt, Settings()), (order.prompt, order.settings))
     ]
     before, after = model.pictures(
-        encoded, [seed, seed], order.sampling_steps, order.guidance_scale, order.width, order.height, sampled
+        encoded, [seed, seed], order.sampling_steps, order.guidance_scale, order.width, order.height, sampling
     )
     parameters = {
         "Steps": order.sampling_steps,
@@ -104,7 +102,7 @@ def _pair(model: Generator, shelf: Library, jobs: Jobs, order: Order) -> Pair:
         "Size": f"{after.width}x{after.height}",
         "RNG": "CPU",
     }
-    plain_text = infotext(order.prompt, order.negative_prompt, parameters)
+    plain_text = infotext(plain_prompt, order.negative_prompt, parameters)
     text = infotext(order.prompt, order.negative_prompt, {**parameters, **order.settings.infotext()})
     return Pair(png(before, plain_text), png(after, text), encoded[1].similarities[0], text)
 

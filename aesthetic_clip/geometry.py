@@ -66,8 +66,8 @@ def centred(own: Tensor, embedding: Tensor, centre: Tensor, strength: float) -> 
 
     Args:
         own: (D,) the prompt's feature, any length.
-        embedding: (D,) unit vector.
-        centre: (D,) unit vector.
+        embedding: (D,) unit vector, of one embedding or a mixture.
+        centre: (D,) what ``embedding`` holds of the centre, any length.
         strength: of the difference, which is scaled to length 1 as the prompt's own direction is.
 
     Returns:

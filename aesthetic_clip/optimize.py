@@ -75,7 +75,9 @@ def optimize(
     with plain_fp32(encoder.device), _explained_out_of_memory(encoder, memory):
         # Clones made in here are ordinary tensors even where the host works in inference mode.
         ids = ids.clone().unsqueeze(0)
-        weights = encoder.weights(ids).map(lambda p: p.to(torch.float32, copy=True).requires_grad_())
+        weights = encoder.weights(ids).map(
+            lambda p: p.to(torch.float32, copy=True, memory_format=torch.contiguous_format).requires_grad_()
+        )
         target = target.to(encoder.device, torch.float32, copy=True)
         similarities = []
         with AdamInBackward(weights.tensors(), lr, moments_away=memory is Memory.LOW) as optimizer:

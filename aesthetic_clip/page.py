@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import itertools
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,6 +71,15 @@ class Jobs:
         """Say how far the running job is."""
         self._news = f"<p>{html.escape(line)}</p><progress value='{done}' max='{max(total, 1)}' style='width:100%'>"
 
+    def alone(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` so that it waits for the running job: two at once would see each other's weights."""
+
+        def waiting(*values: Any) -> Any:
+            with self._one:
+                return function(*values)
+
+        return waiting
+
     def stopped(self) -> bool:
         return self._stop.is_set()
 
@@ -85,11 +95,16 @@ class Jobs:
                 self._news = ""
                 future = pool.submit(run, *values)
                 told = None
-                while not future.done():
-                    if self._news != told:
-                        told = self._news
-                        yield [*nothing, told]
-                    threading.Event().wait(_SECONDS_BETWEEN_NEWS)
+                try:
+                    while not future.done():
+                        if self._news != told:
+                            told = self._news
+                            yield [*nothing, told]
+                        threading.Event().wait(_SECONDS_BETWEEN_NEWS)
+                finally:
+                    # A page that was closed wants nothing any more.
+                    if not future.done():
+                        self._stop.set()
                 yield future.result()
 
         return job
@@ -167,6 +182,8 @@ def _generate_form(
             )
             message = gr.HTML(elem_id=f"{ID}_message")
 
+    folder, numbers = tempfile.TemporaryDirectory(prefix=ID), itertools.count()
+
     def run(
         prompt: str,
         negative: str,
@@ -188,6 +205,12 @@ def _generate_form(
                 int(height),
                 Settings.from_values(knobs),
             )
+            if order.width % 8 or order.height % 8:
+                raise AestheticError(
+                    f"A picture can't have {order.width} x {order.height} pixels.",
+                    "Both have to be multiples of 8.",
+                    "Change the width or the height.",
+                )
             pair = generate(order)
         except Interrupted:
             return [gr.update(), gr.update(), "<p>Interrupted.</p>"]
@@ -197,8 +220,8 @@ def _generate_form(
             f"{report.curve(pair.similarities)}<pre style='white-space:pre-wrap'>{html.escape(pair.parameters)}</pre>"
         )
         # As files, since gradio would write pictures anew: other pixels, and no parameters.
-        folder = Path(tempfile.mkdtemp(prefix=ID))
-        paths = [folder / f"{name}-{order.seed}.png" for name in ("before", "after")]
+        number = next(numbers)
+        paths = [Path(folder.name, f"{number:04}-{name}.png") for name in ("before", "after")]
         for path, content in zip(paths, (pair.before, pair.after)):
             path.write_bytes(content)
         return [*map(str, paths), said]
@@ -207,7 +230,7 @@ def _generate_form(
     job = jobs.make(run, [gr.update(), gr.update()])
     start.click(fn=job, inputs=inputs, outputs=[before, after, message])
     prompt.submit(fn=job, inputs=inputs, outputs=[before, after, message])
-    stop.click(fn=jobs.interrupt, inputs=[], outputs=[])
+    stop.click(fn=jobs.interrupt, inputs=[], outputs=[], queue=False)
     return controls
 
 
@@ -224,9 +247,7 @@ def launch(page: Any, address: str, port: int, folders: Sequence[str], browser: 
     # gradio 3 has one number for all; later ones let each button run beside the others by default.
     more = {"concurrency_count": 4} if "concurrency_count" in inspect.signature(page.queue).parameters else {}
     try:
-        page.queue(**more).launch(
-            server_name=address, server_port=port, allowed_paths=list(folders), inbrowser=browser, quiet=True
-        )
+        page.queue(**more).launch(server_name=address, server_port=port, allowed_paths=list(folders), inbrowser=browser)
     except OSError as error:
         raise AestheticError(
             f"The page can't be served at {address}, port {port}.", f"{error}.", "Choose another --port."

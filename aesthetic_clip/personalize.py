@@ -67,7 +67,8 @@ def taste(settings: Settings, tags: Sequence[Tag], load: Callable[[str], Embeddi
         if said:
             settings = settings.replaced({name: said.pop()})
     parts = [part for part in parts if part[1] != 0]
-    if not parts or not settings.steps or not settings.lr:
+    stays = settings.has_centre and not settings.centre_strength
+    if not parts or not settings.steps or not settings.lr or stays:
         return None
     embeddings = [load(name) for name, _ in parts]
     weights = [weight for _, weight in parts]

@@ -206,12 +206,14 @@ def test_the_demonstration_model_on_the_page(browser: Any, serve: Serve, tmp_pat
     local_page.show("Generate")
     assert {"mine", *(f"{DEMO} {style}" for style in world.STYLES)} <= set(local_page.options(f"{ID}_embedding"))
     local_page.choose(f"{ID}_embedding", "mine")
-    local_page.write(f"{ID}_prompt", world.HELD_OUT[0].prompt)
+    local_page.write(f"{ID}_prompt", f"{world.HELD_OUT[0].prompt} <aesthetic:{DEMO} warm:0.2:steps=12>")
     local_page.press(f"{ID}_start")
-    local_page.says(f"{ID}_message", "after 10 steps")
+    local_page.says(f"{ID}_message", "after 12 steps")
     before, after = local_page.picture(f"{ID}_before"), local_page.picture(f"{ID}_after")
     assert before.size == after.size == (world.SIZE, world.SIZE)
     assert before.tobytes() != after.tobytes()
     assert "Aesthetic embedding: mine" in after.text["parameters"]  # type: ignore[attr-defined]
+    # Without the tag, which would move it as well.
+    assert "aesthetic" not in before.text["parameters"].lower()  # type: ignore[attr-defined]
     assert "Aesthetic" not in before.text["parameters"]  # type: ignore[attr-defined]
     assert not local_page.errors

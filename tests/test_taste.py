@@ -41,6 +41,7 @@ def made(settings: Settings, *tags: Tag) -> Taste:
         Settings(embedding="one", steps=0),
         Settings(embedding="one", lr=0),
         Settings(embedding=""),
+        Settings(embedding="one", centre="two", centre_strength=0),
     ],
 )
 def test_nothing_to_do_reads_no_file(settings: Settings) -> None:

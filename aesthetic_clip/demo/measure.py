@@ -429,7 +429,7 @@ def main(arguments: list[str] | None = None) -> None:
     conditions = (PAPER[0], Condition(named=True), *PAPER[1:], *(() if options.only_paper else VARIANTS))
     contents = world.HELD_OUT[: options.prompts]
     whole = run(
-        Bench(options.model),
+        bench,
         options.out,
         conditions,
         options.styles,

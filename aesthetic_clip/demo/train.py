@@ -487,9 +487,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    if options.device != "cpu":
-        torch.set_default_device(options.device)
-    print(f"training on {torch.cuda.get_device_name() if options.device.startswith('cuda') else options.device}")
+    name = torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else options.device
+    print(f"training on {name}")
+    with torch.device(options.device):
+        _train(options)
+
+
+def _train(options: argparse.Namespace) -> None:
     folder = options.work or options.out.parent / "demo-training"
     folder.mkdir(parents=True, exist_ok=True)
     minutes = {name: getattr(options, f"{name}_minutes") for name in MINUTES}

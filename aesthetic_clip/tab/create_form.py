@@ -194,7 +194,7 @@ def connect(host: TabHost, form: CreateForm, lists: list[Any]) -> None:
         show_progress=not host.submit_js,
         **start,
     )
-    form.stop.click(fn=host.interrupt, inputs=[], outputs=[])
+    form.stop.click(fn=host.interrupt, inputs=[], outputs=[], queue=False)
 
 
 def _from_folders(host: TabHost, folders: str, recursive: bool) -> list[Source]:

@@ -16,7 +16,6 @@ from ..catalogue import CATALOGUE, REPOSITORY, download
 from ..embeddings import SUFFIXES
 from ..errors import AestheticError
 from ..mixing import mix, similarity_matrix, similarity_picture
-from ..spaces import PUBLISHED
 from .host import ID, TabHost, fresh_lists
 
 
@@ -168,7 +167,7 @@ def connect(host: TabHost, form: LibraryForm, lists: list[Any]) -> None:
                 "It takes two or more embeddings.",
                 "Choose them in the list of several.",
             )
-        shared = [s for s in PUBLISHED if all(s in e.vectors for e in embeddings)]
+        shared = [s for s in embeddings[0].vectors if all(s in e.vectors for e in embeddings)]
         if not shared:
             raise AestheticError(
                 "These embeddings can't be compared.",

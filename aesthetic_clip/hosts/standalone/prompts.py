@@ -106,7 +106,7 @@ def encode_prompts(
         raise AestheticError("There is no prompt to encode.", "The list is empty.", "Give at least one.")
     negatives = _one_each(negative_prompt, len(texts))
     encoders = pipeline_encoders(pipe, Path(text_tower).expanduser() if text_tower else None)
-    split = [_split(text) for text in texts]
+    split = [split_tags(text) for text in texts]
     plain = [text for text, _ in split]
     tastes = [taste(settings, tags, lambda name: _load(embeddings, name)) for _, tags in split]
     with torch.no_grad():
@@ -143,7 +143,7 @@ def _one_each(negative: str | Sequence[str] | None, count: int) -> list[str] | N
     return negatives
 
 
-def _split(text: str) -> tuple[str, list[Tag]]:
+def split_tags(text: str) -> tuple[str, list[Tag]]:
     """A prompt without its tags, and the tags."""
     tags = [parse_tag(match[1].split(":")) for match in _TAG.finditer(text)]
     return (_TAG.sub("", text).strip() if tags else text), tags
