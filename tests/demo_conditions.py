@@ -3,7 +3,7 @@
 from aesthetic_clip.demo import LR
 from aesthetic_clip.demo.measure import Condition
 
-PAPER = Condition(20, lr=6e-4)
+PAPER = Condition(20, lr=6e-4, weight=0.75)
 PAPER_MARGIN = 0.25
 CENTRED = Condition(10, lr=LR, centred=1.0)
 CENTRED_MARGIN = 0.6
