@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from aesthetic_clip.settings import KNOBS
+
 from .driver import TITLE, asking, distance, forget, optimised, personalised, refusal
 from .webui import Generated, RequestFailed, WebUI
 
@@ -45,14 +47,14 @@ def test_eight_positions_and_one_object_say_the_same(webui: WebUI, old_job: Gene
 
 def test_what_is_left_out_is_at_its_default(webui: WebUI) -> None:
     plain = webui.txt2img()
-    for arguments in ((), (0.5,), (0.9, 5, 0.0001), (None,) * 9):
+    for arguments in ((), (0.5,), (0.9, 5, 0.0001), (None,) * len(KNOBS)):
         assert distance(webui.txt2img(**asking(*arguments)).image, plain.image) == 0, arguments
     expected = personalised(webui, "vitl")
     for arguments in (
         (0.9, 5, 0.0001, False, "vitl"),
         (None, None, None, None, "vitl", None, None, None, None),
         ("0.9", "5", "1e-4", "false", "vitl", "", "0.1", 0),
-        (0.9, 5, 0.0001, False, "vitl", "", 0.1, False, False, "one too many"),
+        (0.9, 5, 0.0001, False, "vitl", "", 0.1, False, False, "None", 1, "one too many"),
     ):
         assert distance(webui.txt2img(**asking(*arguments)).image, expected.image) == 0, arguments
 
@@ -69,12 +71,14 @@ def test_script_info_lists_the_knobs(webui: WebUI) -> None:
     assert {info["is_img2img"] for info in found} == {False, True}
     for info in found:
         assert info["is_alwayson"]
-        weight, steps, lr, slerp, embedding, text, angle, negative, prompt = info["args"]
+        weight, steps, lr, slerp, embedding, text, angle, negative, prompt, centre, strength = info["args"]
         assert (weight["value"], weight["minimum"], weight["maximum"]) == (0.9, 0, 1)
         assert (steps["value"], steps["minimum"], steps["maximum"]) == (5, 0, 50)
         assert (lr["value"], angle["value"], text["value"], embedding["value"]) == (0.0001, 0.1, "", "None")
         assert not (slerp["value"] or negative["value"] or prompt["value"])
+        assert (centre["value"], strength["value"], strength["maximum"]) == ("None", 1, 10)
         assert "vitl" in embedding["choices"]
+        assert "vitl" in centre["choices"]
 
 
 # --- infotext ---

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from aesthetic_clip.settings import KNOBS
+
 from .conftest import EXTENSION
 from .driver import TITLE, distance, forget, optimised, options, personalised, refusal
 from .webui import WebUI
@@ -62,7 +64,7 @@ def test_reload_ui(webui: WebUI) -> None:
             "grid = next(d.module for d in scripts.scripts_data if d.module.__name__ == 'xyz_grid.py')\n"
             "result = [axis.label for axis in grid.axis_options if axis.label.startswith('[Aesthetic]')]"
         )
-        assert len(labels) == len(set(labels)) == 9
+        assert len(labels) == len(set(labels)) == len(KNOBS)
 
 
 def test_changed_cross_attention_option(webui: WebUI) -> None:
