@@ -198,3 +198,17 @@ def test_bad_axis_value_is_refused_before_the_first_cell(webui: WebUI, label: st
 
 def test_unknown_name_in_the_object(webui: WebUI) -> None:
     assert "Did you mean 'weight'?" in refusal(webui, knobs={"wieght": 1})
+
+
+def test_a_centre_goes_into_the_picture_and_comes_back(webui: WebUI) -> None:
+    knobs = {"centre": "sub/vitl-2", "centre_strength": 2.5, "lr": 0.001}
+    made = personalised(webui, "vitl", knobs)
+    assert "Aesthetic centre: sub/vitl-2, Aesthetic centre strength: 2.5" in made.infotext
+    assert distance(webui.txt2img(infotext=made.infotext).image, made.image) == 0
+    assert "Aesthetic centre" not in personalised(webui, "vitl").infotext
+
+
+def test_a_centre_that_does_not_fit_is_refused(webui: WebUI) -> None:
+    assert "no vector for ViT-L/14" in refusal(webui, knobs={"centre": "vith"})
+    assert "is the embedding itself" in refusal(webui, knobs={"centre": "vitl-flat"})
+    assert "There is no aesthetic embedding 'nothing'" in refusal(webui, knobs={"centre": "nothing"})

@@ -86,6 +86,8 @@ def test_every_knob_changes_the_picture(webui: WebUI) -> None:
         {"slerp_angle": 0.9},
         {"text_negative": True},
         {"negative_prompt": True},
+        {"centre": "sub/vitl-2"},
+        {"centre": "sub/vitl-2", "centre_strength": 3},
     ]
 
     def picture(change: dict[str, object]) -> Generated:
