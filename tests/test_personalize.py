@@ -103,15 +103,21 @@ def test_every_way_agrees_with_float64_on_random_inputs(
     prompt = [START, *torch.randint(1000, 1075, (length,), generator=draw).tolist(), END]
     target = unit(torch.randn(32, generator=draw))
     ids = padded(prompt, pad_id(encoder))
-    plain, similarities = plain_method(encoder, ids, target, 5, 1e-3, torch.float64)
+    plain, similarities = plain_method(encoder, ids, target, 5, 1e-4, torch.float64)
+    plain_fp32, _ = plain_method(encoder, ids, target, 5, 1e-4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adam, "_fused_works", lambda device: fused)
-        optimized = optimize(encoder, torch.tensor(prompt), target, 5, 1e-3, memory=memory)
+        optimized = optimize(encoder, torch.tensor(prompt), target, 5, 1e-4, memory=memory)
     assert optimized.similarities == pytest.approx(similarities, abs=1e-4)
     with torch.no_grad():
         hidden = encoder.call(lambda one: encode(encoder.module, one), optimized.weights, ids[None])
         expected = encode(plain, ids[None])
-    assert (hidden.double() - expected)[:, : len(prompt)].abs().max() < 1e-4
+        ordinary = encode(encoder.module, ids[None])
+        in_fp32 = encode(plain_fp32, ids[None])
+    # Where gradients are next to nothing, Adam makes steps of rounding errors, in the plain method as well.
+    bound = max(1e-4, 2 * (in_fp32.double() - expected)[:, : len(prompt)].abs().max())
+    assert (expected - ordinary).abs().max() > 3e-3  # it moved at all
+    assert (hidden.double() - expected)[:, : len(prompt)].abs().max() < bound
 
 
 def test_similarity_rises_and_is_that_of_the_librarys_own_feature(encoder: TextEncoder, target: Tensor) -> None:
