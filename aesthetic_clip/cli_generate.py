@@ -8,7 +8,6 @@ import io
 import json
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from . import __version__
 from .cli_tools import bar
 from .demo import DEMO, LR, MODEL
-from .embeddings import SUFFIXES, write_atomically
+from .embeddings import SUFFIXES, probe_writable, write_atomically
 from .errors import AestheticError
 from .library import Library
 from .settings import KNOBS, Knob, Settings
@@ -284,9 +283,7 @@ class _Numbered:
 
 def try_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        probe_writable(folder)
     except OSError as error:
         raise AestheticError(
             f"Nothing can be written to {folder}.", f"{error.strerror or error}.", "Choose another folder."

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pickle
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,6 +194,17 @@ def save(embedding: Embedding, path: Path) -> None:
         AestheticError: the folder can't be written, or this format can't hold the embedding.
     """
     write_atomically(path, to_bytes(embedding, path.suffix))
+
+
+def probe_writable(folder: Path) -> None:
+    """Make the folder, if need be, and try to write in it, leaving nothing behind.
+
+    Raises:
+        OSError: it can't be made or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def write_atomically(path: Path, data: bytes) -> None:

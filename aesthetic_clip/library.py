@@ -8,13 +8,12 @@ import difflib
 import os
 import re
 import shutil
-import tempfile
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .embeddings import SUFFIXES, Embedding, load, save, to_bytes, write_atomically
+from .embeddings import SUFFIXES, Embedding, load, probe_writable, save, to_bytes, write_atomically
 from .errors import AestheticError
 from .settings import NO_EMBEDDING
 
@@ -161,9 +160,7 @@ class Library:
         name = self.refuse_taken(name, overwrite)
         folder = self.folders[0]
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+            probe_writable(folder)
         except OSError as error:
             raise AestheticError(
                 f"{name!r} could not be saved.",
