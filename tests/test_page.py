@@ -120,11 +120,19 @@ class LocalPage:
         source = image.get_attribute("src")
         return Image.open(io.BytesIO(self.page.evaluate(_BYTES_OF, source).encode("latin-1")))
 
-    def options(self, elem_id: str) -> list[str]:
-        self.page.locator(f"#{elem_id} input").first.click()
-        found = self.page.locator(f"#{elem_id} li").all_inner_texts()
-        self.page.keyboard.press("Escape")
-        return [text.replace("✓", "").strip() for text in found]
+    def offers(self, elem_id: str, *names: str) -> None:
+        """Waits until the list has these names; it follows a little later, and opens when it has the focus anew."""
+        wanted, listed = set(names), set[str]()
+        for _ in range(40):
+            field = self.page.locator(f"#{elem_id} input").first
+            field.click()
+            self.page.wait_for_timeout(500)
+            listed = {text.replace("✓", "").strip() for text in self.page.locator(f"#{elem_id} li").all_inner_texts()}
+            field.press("Escape")
+            field.blur()
+            if wanted <= listed:
+                return
+        raise AssertionError(f"{elem_id} has {sorted(listed)}")
 
 
 _BYTES_OF = """async (source) => {
@@ -188,11 +196,7 @@ def test_an_embedding_is_made_and_stands_in_every_list(local_page: LocalPage, tm
     local_page.show("Library")
     local_page.says(f"{TAB}_table", "discs")
     local_page.show("Generate")
-    for _ in range(20):  # the lists follow a little later
-        if local_page.options(f"{ID}_embedding") == ["None", "discs", "taste"]:
-            break
-        local_page.page.wait_for_timeout(500)
-    assert local_page.options(f"{ID}_embedding") == ["None", "discs", "taste"]
+    local_page.offers(f"{ID}_embedding", "None", "discs", "taste")
     assert not local_page.errors
 
 
@@ -209,7 +213,7 @@ def test_the_demonstration_model_on_the_page(browser: Any, serve: Serve, tmp_pat
     local_page.press(f"{TAB}_start")
     local_page.says(f"{TAB}_result", "made from 12 pictures")
     local_page.show("Generate")
-    assert {"mine", *(f"{DEMO} {style}" for style in world.STYLES)} <= set(local_page.options(f"{ID}_embedding"))
+    local_page.offers(f"{ID}_embedding", "mine", *(f"{DEMO} {style}" for style in world.STYLES))
     local_page.choose(f"{ID}_embedding", "mine")
     local_page.write(f"{ID}_prompt", f"{world.HELD_OUT[0].prompt} <aesthetic:{DEMO} warm:0.2:steps=12>")
     local_page.press(f"{ID}_start")
