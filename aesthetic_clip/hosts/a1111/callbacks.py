@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from modules import script_callbacks
 
 from . import api, extra_networks, hook, options, tab, xyz
@@ -10,11 +12,16 @@ from .script import rival
 
 def register() -> None:
     """Called once when the WebUI loads the extension's script."""
+    # For each callback the WebUI looks through the call stack: 20 to 40 ms here, 4 ms in a thread, whose stack is short.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(_register).result()
+
+
+def _register() -> None:
     if notice := rival():
         print(f"Aesthetic Gradients: {notice}")
     else:
         hook.install()
-        # One for both: the WebUI looks through the whole stack for each callback, which takes 20 ms.
         script_callbacks.on_before_ui(_before_ui)
         send = tab.SendButtons()
         script_callbacks.on_after_component(send.after_component)
