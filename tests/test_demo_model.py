@@ -10,12 +10,15 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from aesthetic_clip.demo import MODEL, export, loading, measure, train, world
+from aesthetic_clip import adam
+from aesthetic_clip.demo import LR, MODEL, export, loading, measure, train, world
 from aesthetic_clip.demo.architecture import Classifier
 from aesthetic_clip.demo.measure import Bench, Condition
 from aesthetic_clip.hosts.standalone.prompts import encode_prompts
+from aesthetic_clip.optimize import Memory, optimize
 from aesthetic_clip.settings import Settings
 from tests.demo_conditions import CENTRED, CENTRED_MARGIN, KEPT, PAPER, PAPER_MARGIN
+from tests.towers import encode, plain_method
 
 pytestmark = pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reason="no trained model is stored here")
 
@@ -94,6 +97,26 @@ def test_no_steps_leave_the_pictures_bit_identical(bench: Bench) -> None:
     assert not torch.equal(pictures(**some.arguments()), ordinary)
     # The weights are the model's own again.
     assert torch.equal(pictures(prompt=prompts), ordinary)
+
+
+@pytest.mark.parametrize("memory", [Memory.FAST, Memory.LOW])
+@pytest.mark.parametrize("fused", [False, True], ids=["stepwise", "fused"])
+def test_every_way_paints_the_plain_methods_picture(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, memory: Memory, fused: bool
+) -> None:
+    if fused and not adam._fused_works(torch.device("cpu")):
+        pytest.skip("this torch has no fused Adam for the CPU")
+    monkeypatch.setattr(adam, "_fused_works", lambda device: fused)
+    ids, end = bench.ids(CONTENTS[0].prompt)
+    encoder, target = bench.text_encoder, bench.embeddings["night"]
+    plain, _ = plain_method(encoder, ids, target, 10, LR, torch.float64)
+    optimized = optimize(encoder, ids[: end + 1], target, 10, LR, memory=memory)
+    with torch.no_grad():
+        expected = encode(plain, ids[None]).float()
+        ours = encoder.call(lambda one: encode(encoder.module, one), optimized.weights, ids[None])
+    ordinary, wanted, painted = bench.generate(torch.cat([bench.encode(ids[None])[0], expected, ours]), [5, 5, 5])
+    assert (wanted - ordinary).abs().mean() > 5 / 255  # it moved at all
+    assert (painted - wanted).abs().max() < 1.5 / 255  # pictures are in whole 255ths
 
 
 @pytest.mark.parametrize("style", world.STYLES)
