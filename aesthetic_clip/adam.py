@@ -23,7 +23,7 @@ class AdamInBackward:
     """Updates ``parameters`` whenever a ``backward`` has their gradients; a context manager.
 
     Args:
-        parameters: fp32 leaves that require a gradient, all on one device.
+        parameters: leaves that require a gradient, fp32 or float64, all of one kind and on one device.
         lr: learning rate.
         moments_away: keep Adam's two moments in main memory and fetch those of one tensor at a
             time: the same numbers with a third of the memory on the GPU, at the speed of the bus.
@@ -81,7 +81,7 @@ class AdamInBackward:
         if self._free is None:
             # One piece of memory for all: many between the gradients that come and go would tear the heap to pieces.
             count = sum(p.numel() for p in self.parameters)
-            self._free = torch.empty(2 * count, device=parameter.device)
+            self._free = torch.empty(2 * count, device=parameter.device, dtype=parameter.dtype)
         n = parameter.numel()
         m, v, self._free = self._free[:n], self._free[n : 2 * n], self._free[2 * n :]
         return m.view_as(parameter), v.view_as(parameter)

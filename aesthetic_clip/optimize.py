@@ -35,7 +35,7 @@ class Optimized:
     """What the steps led to.
 
     Attributes:
-        weights: optimised fp32 weights on the encoder's device.
+        weights: optimised weights on the encoder's device, fp32 or float64.
         similarities: cosine similarity to the target before each step and after the last, (steps + 1) numbers.
         memory: the mode that was used.
     """
@@ -56,7 +56,7 @@ def optimize(
 ) -> Optimized:
     """Optimise a copy of the weights toward ``target``; the encoder itself is not changed.
 
-    fp32 whatever the host's precision, outside its autocast and inference mode;
+    fp32 whatever the host's precision (float64 for an encoder in float64), outside its autocast and inference mode;
     no random number is drawn.
 
     Args:
@@ -76,9 +76,11 @@ def optimize(
         # Clones made in here are ordinary tensors even where the host works in inference mode.
         ids = ids.clone().unsqueeze(0)
         weights = encoder.weights(ids).map(
-            lambda p: p.to(torch.float32, copy=True, memory_format=torch.contiguous_format).requires_grad_()
+            lambda p: p.to(
+                torch.promote_types(p.dtype, torch.float32), copy=True, memory_format=torch.contiguous_format
+            ).requires_grad_()
         )
-        target = target.to(encoder.device, torch.float32, copy=True)
+        target = target.to(weights.token_rows, copy=True)
         similarities = []
         with AdamInBackward(weights.tensors(), lr, moments_away=memory is Memory.LOW) as optimizer:
             for step in range(steps):

@@ -58,6 +58,14 @@ def open_clip_tower(seed: int = 0, width: int = 64, dim: int = 32, layers: int =
     return OpenClipTextEncoder(module, module.text_projection)  # type: ignore[arg-type]
 
 
+def in_float64(encoder: TextEncoder) -> TextEncoder:
+    """A copy of the encoder in double precision."""
+    module = copy.deepcopy(encoder.module).double()
+    if hasattr(module, "attn_mask"):
+        module.attn_mask = module.attn_mask.double()  # no parameter, so not turned
+    return type(encoder)(module, encoder.projection.double())  # type: ignore[call-arg]
+
+
 def pad_id(encoder: TextEncoder) -> int:
     return 0 if isinstance(encoder, OpenClipTextEncoder) else END
 
@@ -87,10 +95,9 @@ def plain_method(
     Returns:
         The optimised copy, and the cosine similarity before each step and after the last.
     """
-    module = copy.deepcopy(encoder.module).to(dtype).requires_grad_(True)
-    if hasattr(module, "attn_mask"):
-        module.attn_mask = module.attn_mask.to(dtype)
-    projection = encoder.projection.to(dtype)
+    encoder = in_float64(encoder) if dtype is torch.float64 else encoder
+    module = copy.deepcopy(encoder.module).requires_grad_(True)
+    projection = encoder.projection
     trained = [
         p for name, p in module.named_parameters() if not name.startswith(("visual", "logit", "text_projection"))
     ]
