@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import inspect
 import itertools
+import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -244,6 +246,8 @@ def launch(page: Any, address: str, port: int, folders: Sequence[str], browser: 
     Raises:
         AestheticError: the port is taken.
     """
+    # As an interrupt: otherwise a service manager's stop would leave temporary folders behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     # gradio 3 has one number for all; later ones let each button run beside the others by default.
     more = {"concurrency_count": 4} if "concurrency_count" in inspect.signature(page.queue).parameters else {}
     try:

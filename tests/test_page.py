@@ -42,12 +42,14 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Starts a program that serves a page; its address."""
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Starts a program that serves a page; its address. Told to stop, it leaves nothing of its own behind."""
     started = []
+    temporary = tmp_path_factory.mktemp("temporary")
 
     def start(port: int, *command: object) -> str:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "no_proxy": "*", "OMP_NUM_THREADS": "1"}
+        environment.update(TMPDIR=str(temporary), GRADIO_TEMP_DIR=str(temporary / "gradio"))
         process = subprocess.Popen([sys.executable, "-m", *map(str, command)], cwd=ROOT, env=environment)
         started.append(process)
         address = f"http://127.0.0.1:{port}/"
@@ -64,6 +66,7 @@ def serve() -> Iterator[Serve]:
     for process in started:
         process.terminate()
         process.wait(30)
+    assert [entry.name for entry in temporary.iterdir() if entry.name != "gradio"] == []
 
 
 def free_port() -> int:
