@@ -90,6 +90,7 @@ def build(host: TabHost) -> LibraryForm:
 
 def connect(host: TabHost, form: LibraryForm, lists: list[Any]) -> None:
     own = len(form.dropdowns)
+    exported: list[tempfile.TemporaryDirectory[str]] = []
 
     def changing(key: str, inputs: list[Any], action: Callable[..., str]) -> None:
         """A button that changes the library: its lists follow, and a message says what happened."""
@@ -146,8 +147,10 @@ def connect(host: TabHost, form: LibraryForm, lists: list[Any]) -> None:
         return f"Renamed: {PurePosixPath(name).with_name(path.stem)}."
 
     def export(name: str, suffix: str) -> tuple[Any, str]:
-        folder = Path(tempfile.mkdtemp())
-        file = folder / f"{Path(chosen(name)).name}{suffix}"
+        file_name = f"{Path(chosen(name)).name}{suffix}"
+        # gradio takes a copy, but only after this has returned.
+        exported.append(tempfile.TemporaryDirectory())
+        file = Path(exported[-1].name, file_name)
         host.library().export(name, file)
         return str(file), f"Exported: {html.escape(name)} as {suffix}."
 
