@@ -14,7 +14,7 @@ import torch
 
 from ..checkpoints import Assets, write_all
 from .driver import FAMILIES
-from .webui import Generated, WebUI, default_python
+from .webui import Generated, WebUI, default_python, open_page
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXTENSION = "aesthetic-gradients"
@@ -148,13 +148,5 @@ def page_errors() -> list[str]:
 @pytest.fixture
 def page(browser: Any, webui: WebUI, page_errors: list[str]) -> Iterator[Any]:
     """The WebUI's page, loaded and ready (playwright's Page); other sites are cut off."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1400})
-    page = context.new_page()
-    page.on("pageerror", lambda error: page_errors.append(str(error)))
-    page.route(lambda url: not url.startswith((webui.url, "data:", "blob:")), lambda route: route.abort())
-    page.goto(webui.url)
-    page.wait_for_selector("#txt2img_generate", timeout=60_000)
-    # The page's own scripts run after the first render; this one is set last.
-    page.wait_for_function("typeof opts === 'object' && Object.keys(opts).length > 0", timeout=60_000)
-    yield page
-    context.close()
+    with open_page(browser, webui, page_errors) as page:
+        yield page

@@ -25,7 +25,7 @@ from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import VIT_L, space_of
 
 from ..vision_towers import picture, truncate, write_encoder, write_pictures
-from .webui import WebUI, generate_on_page
+from .webui import WebUI, generate_on_page, open_page, visit
 
 PACKAGE = "sd_webui_aesthetic_gradients"
 TAB = "Create aesthetic embedding"
@@ -240,23 +240,10 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextlib.contextmanager
 def opened(browser: Any, webui: WebUI) -> Iterator[Any]:
     """The page, loaded and ready; no script on it may fail."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1400})
-    page = context.new_page()
     errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
-    page.route(lambda url: not url.startswith((webui.url, "data:", "blob:")), lambda route: route.abort())
-    visit(page, webui)
-    try:
+    with open_page(browser, webui, errors) as page:
         yield page
-    finally:
-        context.close()
     assert errors == []
-
-
-def visit(page: Any, webui: WebUI) -> None:
-    page.goto(webui.url)
-    page.wait_for_selector("#txt2img_generate", timeout=60_000)
-    page.wait_for_function("typeof opts === 'object' && Object.keys(opts).length > 0", timeout=60_000)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -401,6 +402,47 @@ def generate_on_page(page: Any, prompt: str, tab: str = "txt2img", timeout: floa
     page.wait_for_selector(f"#{tab}_interrupt", state="hidden", timeout=timeout * 1000)
     page.wait_for_selector(f"#{tab}_results .progressDiv", state="detached", timeout=timeout * 1000)
     return page.inner_text(f"#html_info_{tab}")
+
+
+@contextlib.contextmanager
+def open_page(browser: Any, webui: WebUI, errors: list[str]) -> Iterator[Any]:
+    """The WebUI's page (playwright's Page), ready and at rest; other sites are cut off.
+
+    Uncaught errors of its scripts go into `errors` while it is open.
+    """
+    context = browser.new_context(viewport={"width": 1400, "height": 1400})
+    page = context.new_page()
+    page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
+    page.route(lambda url: not url.startswith((webui.url, "data:", "blob:")), lambda route: route.abort())
+    events: set[Any] = set()
+
+    def began(event: Any) -> None:
+        events.add(event)
+        event.on("close", events.discard)
+
+    page.on("websocket", began)
+
+    def come_to_rest() -> None:
+        # gradio 3 waits for ever for an event whose page has left before its turn, and Reload UI waits with it.
+        deadline = time.monotonic() + 30
+        while events and time.monotonic() < deadline:
+            page.wait_for_timeout(50)
+
+    try:
+        visit(page, webui)
+        come_to_rest()
+        yield page
+    finally:
+        come_to_rest()
+        context.close()
+
+
+def visit(page: Any, webui: WebUI) -> None:
+    """Load the WebUI's page and wait until it is ready."""
+    page.goto(webui.url)
+    page.wait_for_selector("#txt2img_generate", timeout=60_000)
+    # The page's own scripts run after the first render; this one is set last.
+    page.wait_for_function("typeof opts === 'object' && Object.keys(opts).length > 0", timeout=60_000)
 
 
 def page_timeout() -> type[Exception]:
