@@ -418,7 +418,7 @@ def open_page(browser: Any, webui: WebUI, errors: list[str]) -> Iterator[Any]:
 
     def began(event: Any) -> None:
         events.add(event)
-        event.on("close", events.discard)
+        event.on("close", lambda closed: events.discard(closed))
 
     page.on("websocket", began)
 
