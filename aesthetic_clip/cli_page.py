@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, own: Library) -> None:
         built = page.build(
             host, jobs, lambda order: _pair(model, shelf, jobs, order), args.ckpt, model.size, scale, initial
         )
-        page.launch(built, args.host, args.port, [str(folder) for folder in shelf.folders], args.browser)
+        page.launch(built, jobs, args.host, args.port, [str(folder) for folder in shelf.folders], args.browser)
 
 
 def _pair(model: Generator, shelf: Library, jobs: Jobs, order: Order) -> Pair:

@@ -236,8 +236,8 @@ def _generate_form(
     return controls
 
 
-def launch(page: Any, address: str, port: int, folders: Sequence[str], browser: bool) -> None:
-    """Serve the page until it is stopped.
+def launch(page: Any, jobs: Jobs, address: str, port: int, folders: Sequence[str], browser: bool) -> None:
+    """Serve the page until it is stopped, and then stop its running job as well.
 
     Args:
         folders: where pictures that the page shows may lie.
@@ -256,3 +256,5 @@ def launch(page: Any, address: str, port: int, folders: Sequence[str], browser: 
         raise AestheticError(
             f"The page can't be served at {address}, port {port}.", f"{error}.", "Choose another --port."
         ) from error
+    finally:
+        jobs.interrupt()

@@ -61,7 +61,7 @@ def main(port: int, folder: str, encoder: str) -> None:
         interrupt=jobs.interrupt,
     )
     built = page.build(host, jobs, generate, "paints its order", (64, 64), 4.0, Settings())
-    page.launch(built, "127.0.0.1", port, [str(Path(folder))], browser=False)
+    page.launch(built, jobs, "127.0.0.1", port, [str(Path(folder))], browser=False)
 
 
 if __name__ == "__main__":

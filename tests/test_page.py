@@ -192,6 +192,14 @@ def test_interrupt_and_faults_are_told(local_page: LocalPage) -> None:
     local_page.says(f"{ID}_message", "Aesthetic learning rate is 7. It can be from 0 to 0.1.")
 
 
+def test_a_program_that_is_told_to_stop_does_not_wait_for_its_job(local_page: LocalPage) -> None:
+    local_page.choose(f"{ID}_embedding", "taste")
+    local_page.write(f"{ID}_prompt", page_server.SLOW)
+    local_page.press(f"{ID}_start")
+    local_page.says(f"{ID}_message", "halfway")
+    # The rest is in what stops it.
+
+
 def test_an_embedding_is_made_and_stands_in_every_list(local_page: LocalPage, tmp_path: Path) -> None:
     local_page.show(TITLE)
     local_page.write(f"{TAB}_name", "discs")
