@@ -418,6 +418,7 @@ def open_page(browser: Any, webui: WebUI, errors: list[str]) -> Iterator[Any]:
 
     def began(event: Any) -> None:
         events.add(event)
+        # A lambda, since playwright takes no built-in method.
         event.on("close", lambda closed: events.discard(closed))
 
     page.on("websocket", began)
