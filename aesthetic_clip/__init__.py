@@ -1,6 +1,6 @@
 """Aesthetic gradients (Gallego 2022, arXiv 2209.12330) for CLIP text encoders.
 
-The modules here know torch and nothing of a host; those under ``hosts`` know one host each.
+The rooms know torch and nothing of a host; those under ``hosts`` know one host each.
 What programs need most is here by name, loaded when first asked for::
 
     from aesthetic_clip import Settings, encode_prompts
@@ -12,24 +12,24 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .embeddings import Embedding as Embedding
-    from .embeddings import load as load_embedding  # noqa: F401
+    from .embeddings.embedding import Embedding as Embedding
+    from .embeddings.embedding import load as load_embedding  # noqa: F401
+    from .embeddings.library import Library as Library
     from .errors import AestheticError as AestheticError
-    from .hosts.standalone import PromptEmbeddings as PromptEmbeddings
-    from .hosts.standalone import encode_prompts as encode_prompts
-    from .library import Library as Library
+    from .hosts.diffusers import PromptEmbeddings as PromptEmbeddings
+    from .hosts.diffusers import encode_prompts as encode_prompts
     from .settings import Settings as Settings
 
 __version__ = "1.0.0"
 
 _PLACES = {
     "AestheticError": ("errors", "AestheticError"),
-    "Embedding": ("embeddings", "Embedding"),
-    "Library": ("library", "Library"),
-    "PromptEmbeddings": ("hosts.standalone", "PromptEmbeddings"),
+    "Embedding": ("embeddings.embedding", "Embedding"),
+    "Library": ("embeddings.library", "Library"),
+    "PromptEmbeddings": ("hosts.diffusers", "PromptEmbeddings"),
     "Settings": ("settings", "Settings"),
-    "encode_prompts": ("hosts.standalone", "encode_prompts"),
-    "load_embedding": ("embeddings", "load"),
+    "encode_prompts": ("hosts.diffusers", "encode_prompts"),
+    "load_embedding": ("embeddings.embedding", "load"),
 }
 __all__ = ["__version__", *_PLACES]
 

@@ -94,11 +94,11 @@ def main() -> int:
     current = environment("current", sys.executable, "test,standalone")
     step("ruff", current, "-m", "ruff", "check", ".")
     step("mypy", current, "-m", "mypy")
-    apart = ["--ignore=tests/host", "--ignore=tests/sdk_host"]
+    apart = ["--ignore=tests/webui", "--ignore=tests/webui_modules"]
     step("tests, current releases", current, "-m", "pytest", *apart, *sys.argv[1:])
 
     if os.environ.get("WEBUI_DIR"):
-        step("the real WebUI", current, "-m", "pytest", "tests/host", *sys.argv[1:])
+        step("the real WebUI", current, "-m", "pytest", "tests/webui", *sys.argv[1:])
     else:
         left_out.append("the suite in the real WebUI: set WEBUI_DIR to an installed one")
 
@@ -106,10 +106,12 @@ def main() -> int:
         pinned = environment("webui", python, "test,webui")
         step("tests, the WebUI's pins", pinned, "-m", "pytest", *apart, *sys.argv[1:])
         if sys.argv[1:]:
-            left_out.append("the WebUI's conditioning path, which runs with everything, or by pytest tests/sdk_host")
+            left_out.append(
+                "the WebUI's conditioning path, which runs with everything, or by pytest tests/webui_modules"
+            )
         elif add_webui_modules(pinned):
             # By itself: it makes its process a WebUI.
-            step("the WebUI's conditioning path", pinned, "-m", "pytest", "tests/sdk_host")
+            step("the WebUI's conditioning path", pinned, "-m", "pytest", "tests/webui_modules")
         else:
             failed.append(f"the WebUI's conditioning path: {WEBUI_MODULES} can't be installed")
     else:

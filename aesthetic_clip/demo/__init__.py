@@ -1,7 +1,7 @@
 """The demonstration model: a text-to-image system of a few megabytes, and the world that it was trained on.
 
-``python -m aesthetic_clip.demo.train --out aesthetic_clip/demo/model`` makes it anew; a run that was cut goes on from
-its states when it is started again with the same ``--work``. ``python -m aesthetic_clip.demo.measure --quality --out
+``python -m aesthetic_clip.demo.lab.train --out aesthetic_clip/demo/model`` makes it anew; a run that was cut goes on from
+its states when it is started again with the same ``--work``. ``python -m aesthetic_clip.demo.lab.measure --quality --out
 DIR`` then says how good the parts are, and the same without ``--quality`` repeats the paper's experiment.
 """
 

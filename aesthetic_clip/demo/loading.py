@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..create import CreateResult, create, to_embedding
-from ..embeddings import Embedding
-from ..encoder_files import Checkpoint
+from ..clip.image_encoder import ImageEncoder, load
+from ..clip.image_encoder_files import Checkpoint
+from ..clip.text_encoder import TransformersTextEncoder
+from ..create.pictures import CreateResult, create, to_embedding
+from ..embeddings.embedding import Embedding
 from ..spaces import Space, space_of
-from ..text_encoder import TransformersTextEncoder
-from ..vision import ImageEncoder, load
 from . import MODEL, world
-from .architecture import WIDTH, Classifier
+from .lab.architecture import WIDTH, Classifier
 
 SPACE: Space = space_of(WIDTH)
 PROJECTION_FILE = "text_projection.safetensors"
@@ -27,7 +27,7 @@ CENTRE = "demo everything"
 
 def load_pipeline(model: Path = MODEL) -> Any:
     """The ``StableDiffusionPipeline`` in fp32 on the CPU, without its progress bar."""
-    from ..hosts.standalone.models import load_pipeline
+    from ..hosts.diffusers.models import load_pipeline
 
     pipe = load_pipeline(str(model), "cpu", torch.float32)
     pipe.set_progress_bar_config(disable=True)

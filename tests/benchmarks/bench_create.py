@@ -27,12 +27,12 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from aesthetic_clip.create import create  # noqa: E402
-from aesthetic_clip.images import decode  # noqa: E402
-from aesthetic_clip.preprocess import crop  # noqa: E402
+from aesthetic_clip.clip.image_encoder import ImageEncoder  # noqa: E402
+from aesthetic_clip.clip.preprocess import crop  # noqa: E402
+from aesthetic_clip.create.images import decode  # noqa: E402
+from aesthetic_clip.create.pictures import create  # noqa: E402
 from aesthetic_clip.spaces import VIT_L, Space  # noqa: E402
-from aesthetic_clip.vision import ImageEncoder  # noqa: E402
-from tests.test_images import photo  # noqa: E402
+from tests.unit.create.test_images import photo  # noqa: E402
 
 DISTINCT = 8
 

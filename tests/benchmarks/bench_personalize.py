@@ -26,10 +26,10 @@ from torch import Tensor
 # Run as a file, the folder of the tests is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from aesthetic_clip.clip.text_encoder import TransformersTextEncoder
 from aesthetic_clip.geometry import unit
-from aesthetic_clip.optimize import Memory, bytes_needed, optimize
-from aesthetic_clip.text_encoder import TransformersTextEncoder
-from tests.towers import END, START, padded, plain_method
+from aesthetic_clip.method.optimize import Memory, bytes_needed, optimize
+from tests.support.towers import END, START, padded, plain_method
 
 STEPS, LR = 5, 1e-4
 IDS = [START, *range(1000, 1012), END]

@@ -19,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.checkpoints import write_all  # noqa: E402
-from tests.host.webui import WebUI, default_python  # noqa: E402
+from tests.support.checkpoints import write_all  # noqa: E402
+from tests.webui.webui import WebUI, default_python  # noqa: E402
 
 STAGES = {
     "load scripts/aesthetic.py": "the extension's script, callbacks included",

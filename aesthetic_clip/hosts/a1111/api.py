@@ -14,9 +14,9 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from modules import call_queue, shared
 from pydantic import BaseModel
 
-from ...embeddings import Embedding
+from ...embeddings.embedding import Embedding
+from ...embeddings.library import Library
 from ...errors import AestheticError, Interrupted
-from ...library import Library
 from ...spaces import PUBLISHED, Space, space_named
 from . import options
 from .encoders import model_spaces
@@ -92,7 +92,7 @@ def _router() -> APIRouter:
     @router.post("/embeddings")
     def create_embedding(request: CreateRequest) -> dict[str, Any]:
         # Here, so that the WebUI starts without it.
-        from ...create import create, keep
+        from ...create.pictures import create, keep
 
         with _answered():
             library = options.embeddings()

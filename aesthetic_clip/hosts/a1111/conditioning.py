@@ -12,7 +12,7 @@ from modules import shared
 from torch import Tensor
 
 from ...errors import AestheticError, Interrupted
-from ...personalize import Encoded, Taste, personalize, rotated
+from ...method.personalize import Encoded, Taste, personalize, rotated
 from . import options
 from .encoders import HostEncoder, host_encoders, text_ids
 

@@ -13,10 +13,10 @@ import safetensors
 import torch
 from modules import devices
 
+from ...clip.text_encoder import OpenClipTextEncoder, TextEncoder, TransformersTextEncoder
+from ...clip.text_projection import find_text_projection
 from ...errors import AestheticError
 from ...spaces import VIT_L, Space, space_of
-from ...text_encoder import OpenClipTextEncoder, TextEncoder, TransformersTextEncoder
-from ...text_projection import find_text_projection
 from .options import projection_sources
 
 _PROJECTION_KEY = "cond_stage_model.transformer.text_projection.weight"

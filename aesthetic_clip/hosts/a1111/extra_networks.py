@@ -8,8 +8,8 @@ from typing import Any
 
 from modules import extra_networks, shared, ui_extra_networks
 
+from ...method.tags import TAG
 from ...settings import BY_NAME
-from ...tags import TAG
 from . import options
 
 

@@ -17,9 +17,9 @@ from typing import Any
 from modules.processing import StableDiffusionProcessing
 
 from ...errors import AestheticError
-from ...personalize import Encoded, Taste, taste
+from ...method.personalize import Encoded, Taste, taste
+from ...method.tags import TAG, parse_tag
 from ...settings import KNOBS, Settings
-from ...tags import TAG, parse_tag
 from . import options
 from .conditioning import Conditioning, Report
 

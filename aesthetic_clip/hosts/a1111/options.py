@@ -7,10 +7,10 @@ from pathlib import Path
 import gradio as gr
 from modules import paths, shared
 
-from ...library import Library, library
-from ...optimize import Memory
+from ...clip.text_projection import ProjectionSources
+from ...embeddings.library import Library, library
+from ...method.optimize import Memory
 from ...spaces import PUBLISHED, Space
-from ...text_projection import ProjectionSources
 
 EXTENSION = Path(__file__).resolve().parents[3]
 _SECTION = ("aesthetic_gradients", "Aesthetic Gradients")

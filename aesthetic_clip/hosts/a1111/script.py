@@ -8,8 +8,8 @@ from typing import Any
 
 from modules import extensions, scripts, ui_common
 
-from ... import ui
 from ...errors import AestheticError
+from ...pages import accordion as ui
 from ...settings import BY_NAME, KNOBS, Knob, Settings
 from . import hook, options, xyz
 

@@ -13,8 +13,8 @@ from modules import call_queue, devices, scripts, shared, ui_components
 from PIL import Image
 from torch import Tensor
 
-from ... import tab
 from ...errors import AestheticError
+from ...pages import tab
 from ...settings import KNOBS
 from ...spaces import Space
 from . import options
@@ -26,7 +26,7 @@ except ImportError:  # until 1.7
     from modules.generation_parameters_copypaste import image_from_url_text
 
 if TYPE_CHECKING:
-    from ...vision import ImageEncoder
+    from ...clip.image_encoder import ImageEncoder
 
 SEND_BESIDE = {f"{name}_send_to_extras": name for name in ("txt2img", "img2img")}
 _GALLERIES = {f"{name}_gallery": name for name in ("txt2img", "img2img")}
@@ -161,7 +161,7 @@ def _progress(done: int, total: int, line: str) -> None:
 
 
 def encoder(space: Space, download: bool) -> ImageEncoder:
-    from ...vision import load_encoder
+    from ...clip.image_encoder import load_encoder
 
     def allow(size: int, what: str) -> bool:
         if not download:

@@ -8,8 +8,8 @@ from typing import Any
 from modules import scripts
 
 from ...errors import AestheticError
+from ...pages.accordion import choices
 from ...settings import KNOBS, Knob
-from ...ui import choices
 from . import options
 from .hook import refused
 

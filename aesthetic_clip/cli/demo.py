@@ -1,0 +1,213 @@
+"""The subcommand ``demo``: from a folder of pictures to the same seed before and after.
+
+Without a folder and a model of the user's it needs no network: the demonstration model comes with the
+package, and its world draws the pictures and the centre that they are compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..demo import DEMO, GUIDANCE_SCALE, SAMPLING_STEPS
+from ..embeddings.library import Library, library
+from ..errors import AestheticError
+from ..files import write_atomically
+from . import generate as cli_generate
+from .terminal import agreed, bar
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..clip.image_encoder import ImageEncoder
+    from ..embeddings.embedding import Embedding
+    from ..hosts.diffusers.generator import Generator
+    from ..spaces import Space
+
+_STEPS = (0, 5, 10, 20)
+_SMALLEST = 192
+_LABEL = 18
+_GIVEN_OTHERWISE = ("steps", "embedding")
+"""Knobs that are given in another form here."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`run`."""
+    parser.add_argument(
+        "folder", nargs="?", type=Path, metavar="FOLDER", help="pictures of a taste (default: --style, drawn)"
+    )
+    parser.add_argument("--style", default="warm", help="what to draw without a FOLDER (default: %(default)s)")
+    parser.add_argument("--prompt", help="default: one that fits the model")
+    cli_generate.flag(
+        parser,
+        "aesthetic_steps",
+        nargs="+",
+        type=int,
+        default=list(_STEPS),
+        metavar="N",
+        help="a column of the grid for each (default: 0 5 10 20)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the first row, counted up (default: %(default)s)")
+    parser.add_argument("--rows", type=cli_generate.positive, default=3, help="how many seeds (default: %(default)s)")
+    cli_generate.flag(
+        parser, "ddim_steps", type=cli_generate.positive, default=SAMPLING_STEPS, help="default: %(default)s"
+    )
+    parser.add_argument("--scale", type=float, help="guidance scale (default: one that fits the model)")
+    parser.add_argument("--outdir", type=Path, default=Path("aesthetic-demo"), help="default: %(default)s")
+    parser.add_argument("--yes", action="store_true", help="agree to download an image encoder that is not here")
+    cli_generate.model_arguments(parser, default=DEMO)
+    cli_generate.knob_arguments(parser, leave_out=_GIVEN_OTHERWISE)
+    # With the demonstration model these are its own unless they are said.
+    parser.set_defaults(aesthetic_lr=None, aesthetic_centre=None)
+
+
+def run(args: argparse.Namespace, own: Library) -> None:
+    """Make the embedding, the pictures and the grid, and print what was measured.
+
+    Raises:
+        AestheticError: the model, the pictures or the output folder are not to be used.
+    """
+    # Here, so that the other commands start without these libraries.
+    from ..create.pictures import keep
+    from ..demo import world
+    from ..demo.loading import CENTRE, drawn_result
+
+    base = cli_generate.settings_of(args, leave_out=_GIVEN_OTHERWISE)
+    if args.ckpt == DEMO:
+        suits = cli_generate.demo_settings()
+        base = base.replaced(
+            {name: getattr(suits, name) for name in ("lr", "centre") if getattr(args, f"aesthetic_{name}") is None}
+        )
+    columns = [base.replaced({"steps": steps}) for steps in args.aesthetic_steps]
+    cli_generate.try_folder(args.outdir)
+    shelf = library([args.outdir, *own.folders])
+    folder = args.folder or _drawn(args.style, args.outdir / "pictures" / args.style)
+    name = shelf.refuse_taken(args.folder.resolve().name if args.folder else args.style, overwrite=True)
+    model = cli_generate.load_model(args)
+    model.sample_with(plms=False)
+    with contextlib.ExitStack() as stack:
+        encoders = [stack.enter_context(_image_encoder(model, s, args.yes)) for s in _spaces(model)]
+        embedding, preview = _embedding(folder, encoders, name, shelf)
+        if base.centre == CENTRE:
+            keep(drawn_result(encoders[0], world.LOOKS), shelf, CENTRE, overwrite=True)
+        prompt = args.prompt or _prompt(args.ckpt)
+        scale = args.scale
+        if scale is None:
+            scale = GUIDANCE_SCALE if args.ckpt == DEMO else cli_generate.GUIDANCE_SCALE
+        seeds = range(args.seed, args.seed + args.rows)
+        made: list[tuple[int, Sequence[float], list[Image.Image]]] = []
+        for settings in columns:
+            with bar("step", desc="personalising", leave=False) as progress:
+                encoded = model.encode(
+                    prompt, settings.replaced({"embedding": embedding.name}), shelf, progress=progress
+                )
+            pictures = model.pictures([encoded] * len(seeds), list(seeds), args.ddim_steps, scale)
+            numbers: Sequence[float] = encoded.similarities[0].get(encoders[0].space.name, ())
+            made.append((settings.steps, numbers, pictures))
+        print(f"{prompt!r}, {len(seeds)} seeds; cosine similarity of")
+        print("steps  prompt to target  pictures to embedding")
+        before = next((numbers[0] for _, numbers, _ in made if numbers), float("nan"))
+        for steps, numbers, pictures in made:
+            toward = numbers[-1] if numbers else before
+            print(f"{steps:5}  {toward:16.3f}  {_similarity(pictures, encoders[0], embedding):21.3f}")
+    print(_saved(_sheet(preview, embedding.name, made), args.outdir / "grid.png"))
+
+
+def _drawn(style: str, folder: Path) -> Path:
+    from ..demo import world
+
+    if style not in world.STYLES:
+        raise AestheticError(
+            f"There is no style {style!r} in the demonstration world.",
+            f"There are {', '.join(world.STYLES)}.",
+            "Choose one of them, or give a folder of pictures.",
+        )
+    world.write_style_images(folder, style, 24, seed=1)
+    return folder
+
+
+def _prompt(model: str) -> str:
+    from ..demo import world
+
+    return world.HELD_OUT[0].prompt if model == DEMO else "a lighthouse at the sea"
+
+
+def _spaces(model: Generator) -> list[Space]:
+    """Those whose image encoder is here; the first one if there is none."""
+    from ..clip.image_encoder_files import find_checkpoint
+
+    if model.image_encoder:
+        return model.spaces[:1]
+    return [space for space in model.spaces if find_checkpoint(space)] or model.spaces[:1]
+
+
+def _image_encoder(model: Generator, space: Space, yes: bool) -> ImageEncoder:
+    from ..clip.image_encoder import load_encoder
+
+    with bar("B", unit_scale=True, desc=space.name) as progress:
+        return load_encoder(
+            space,
+            model.image_encoder or "",
+            device=model.device,
+            progress=progress,
+            allow_download=lambda size, what: agreed(size, what, yes),
+        )
+
+
+def _embedding(
+    folder: Path, encoders: Sequence[ImageEncoder], name: str, shelf: Library
+) -> tuple[Embedding, Path | None]:
+    from ..create.images import find_images
+    from ..create.pictures import create, keep
+
+    result = create(find_images([folder]), encoders)
+    for skipped in result.skipped:
+        print(f"skipped {skipped.name}: {skipped.reason}")
+    embedding, preview = keep(result, shelf, name, overwrite=True)
+    cosines = ", ".join(f"{cosine:.3f} in {space.name}" for space, cosine in result.mean_cosine.items())
+    print(f"{embedding.path}: {result.used} pictures, mean cosine to their mean {cosines}")
+    return embedding, preview
+
+
+def _similarity(pictures: Sequence[Image.Image], encoder: ImageEncoder, embedding: Embedding) -> float:
+    """Mean cosine of pictures to the embedding."""
+    from ..create.pictures import create
+
+    drawn = [(str(number), picture) for number, picture in enumerate(pictures)]
+    features = create(drawn, [encoder], workers=1).sums[encoder.space]
+    # The mean of unit vectors, so that its product is the mean of their cosines.
+    return float(features.total / features.count @ embedding.vectors[encoder.space].double())
+
+
+def _sheet(
+    preview: Path | None, name: str, columns: Sequence[tuple[int, Sequence[float], Sequence[Image.Image]]]
+) -> Image.Image:
+    """The embedding's pictures, then a column for each number of steps; small pictures enlarged."""
+    from PIL import Image, ImageDraw
+
+    first = columns[0][2][0]
+    factor = max(1, -(-_SMALLEST // min(first.size)))
+    width, height = first.width * factor, first.height * factor
+    rows = len(columns[0][2])
+    sheet = Image.new("RGB", ((len(columns) + 1) * width, _LABEL + rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for x, label in enumerate((f"embedding {name!r}", *(f"{steps} steps" for steps, _, _ in columns))):
+        draw.text((x * width + 6, 3), label, fill="black")
+    if preview:
+        with Image.open(preview) as nearest:
+            sheet.paste(nearest.convert("RGB").resize((width, width)), (0, _LABEL))
+    for x, (_, _, pictures) in enumerate(columns, 1):
+        for y, picture in enumerate(pictures):
+            sheet.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (x * width, _LABEL + y * height))
+    return sheet
+
+
+def _saved(picture: Image.Image, path: Path) -> Path:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())
+    return path

@@ -1,0 +1,150 @@
+"""The subcommand ``ui``: a local page with the WebUI's accordion and its tab for embeddings."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import ipaddress
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..demo import DEMO, GUIDANCE_SCALE
+from ..embeddings.library import Library, library
+from ..errors import AestheticError, Interrupted
+from ..settings import Settings
+from ..spaces import Space
+from . import generate as cli_generate
+
+if TYPE_CHECKING:
+    from ..clip.image_encoder import ImageEncoder
+    from ..hosts.diffusers.generator import Generator
+    from ..pages.local_page import Jobs, Order, Pair
+
+_LARGEST_SEED = 2**32
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`run`."""
+    cli_generate.model_arguments(parser, default=DEMO)
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=7870, help="default: %(default)s")
+    parser.add_argument("--browser", action="store_true", help="open the page in the browser")
+
+
+def run(args: argparse.Namespace, own: Library) -> None:
+    """Serve the page until it is stopped.
+
+    Raises:
+        AestheticError: the model can't be loaded, or the port is taken.
+    """
+    # Here, so that the other commands start without gradio.
+    from ..pages import local_page as page
+    from ..pages.tab import TabHost
+
+    model = cli_generate.load_model(args)
+    model.sample_with(plms=False)
+    jobs = page.Jobs()
+    with tempfile.TemporaryDirectory() as examples:
+        shelf, scale, initial = own, cli_generate.GUIDANCE_SCALE, Settings()
+        if args.ckpt == DEMO:
+            _write_examples(Path(examples))
+            shelf = library([*own.folders, examples])
+            scale, initial = GUIDANCE_SCALE, cli_generate.demo_settings()
+        host = TabHost(
+            library=lambda: shelf,
+            spaces=lambda: model.spaces,
+            encoder=lambda space, download: _image_encoder(model, jobs, space, download),
+            text_features=jobs.alone(model.text_features),
+            picture=None,
+            job=jobs.make,
+            progress=jobs.progress,
+            stopped=jobs.stopped,
+            interrupt=jobs.interrupt,
+            folders_allowed=_is_own_machine(args.host),
+        )
+        built = page.build(
+            host, jobs, lambda order: _pair(model, shelf, jobs, order), args.ckpt, model.size, scale, initial
+        )
+        page.launch(built, jobs, args.host, args.port, [str(folder) for folder in shelf.folders], args.browser)
+
+
+def _pair(model: Generator, shelf: Library, jobs: Jobs, order: Order) -> Pair:
+    from ..hosts.diffusers.infotext import infotext, png
+    from ..hosts.diffusers.prompts import split_tags
+    from ..pages.local_page import Pair
+
+    def progress(what: str, done: int, total: int) -> None:
+        if jobs.stopped():
+            raise Interrupted
+        jobs.progress(done, total, f"{what}: step {done} of {total}")
+
+    plain_prompt, tags = split_tags(order.prompt)
+    if not order.settings.has_embedding and not tags:
+        raise AestheticError("No aesthetic embedding is chosen.", do="Choose one in the list, or make one in the tab.")
+    seed = torch.seed() % _LARGEST_SEED if order.seed == -1 else order.seed
+    guidance = order.guidance_scale > 1
+    personalising, sampling = (functools.partial(progress, what) for what in ("Personalising", "Sampling"))
+    encoded = [
+        model.encode(prompt, settings, shelf, order.negative_prompt, guidance, progress=personalising)
+        for prompt, settings in ((plain_prompt, Settings()), (order.prompt, order.settings))
+    ]
+    before, after = model.pictures(
+        encoded, [seed, seed], order.sampling_steps, order.guidance_scale, order.width, order.height, sampling
+    )
+    parameters = {
+        "Steps": order.sampling_steps,
+        "Sampler": "DDIM",
+        "CFG scale": f"{order.guidance_scale:g}",
+        "Seed": seed,
+        "Size": f"{after.width}x{after.height}",
+        "RNG": "CPU",
+    }
+    plain_text = infotext(plain_prompt, order.negative_prompt, parameters)
+    text = infotext(order.prompt, order.negative_prompt, {**parameters, **order.settings.infotext()})
+    return Pair(png(before, plain_text), png(after, text), encoded[1].similarities[0], text)
+
+
+def _image_encoder(model: Generator, jobs: Jobs, space: Space, download: bool) -> ImageEncoder:
+    from ..clip.image_encoder import load_encoder
+
+    def allow(size: int, what: str) -> bool:
+        if not download:
+            raise AestheticError(
+                f"The image encoder for {space.name} is not on this machine.",
+                f"It would have to be downloaded: {what}.",
+                "Tick 'Allow to download a missing image encoder' and try again.",
+            )
+        return True
+
+    def progress(done: int, total: int) -> None:
+        jobs.progress(done, total, f"Downloading the image encoder: {done >> 20} of {total >> 20} MB")
+
+    own = model.image_encoder if space in model.spaces else None
+    return load_encoder(
+        space, own or "", device=model.device, allow_download=allow, progress=progress, stopped=jobs.stopped
+    )
+
+
+def _write_examples(folder: Path) -> None:
+    """Embeddings of the demonstration world's styles."""
+    from ..create.pictures import keep
+    from ..demo import loading, world
+
+    encoder = loading.load_image_encoder()
+    shelf = library([folder])
+    note = "drawn by the demonstration world"
+    for style in world.STYLES:
+        keep(loading.drawn_result(encoder, [style]), shelf, f"{DEMO} {style}", note)
+    keep(loading.drawn_result(encoder, world.LOOKS), shelf, loading.CENTRE, note)
+
+
+def _is_own_machine(address: str) -> bool:
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

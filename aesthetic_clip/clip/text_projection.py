@@ -1,0 +1,174 @@
+"""CLIP ViT-L/14's text projection, which SD 1.x and SDXL checkpoints leave out.
+
+It is the 768 x 768 matrix that takes the pooled hidden state into the space of the
+image features. It is looked for on the disk; if it is nowhere, only that one
+tensor (2.4 MB) is read from the published 1.7 GB file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..errors import AestheticError
+from ..files import write_atomically
+from ..spaces import VIT_L
+from .tensor_files import read_tensors
+
+HUB_REVISION = "32bd64288804d66eefd0ccbe215aa642df71cc41"
+_KEY = "text_projection.weight"
+_CACHED_NAME = "clip-vit-large-patch14.text_projection.safetensors"
+_MAX_FETCH = 3 * 2**20
+_TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class ProjectionSources:
+    """Where a text projection may come from, in this order.
+
+    Attributes:
+        path: a file or model folder named by the user.
+        clip_folders: folders that may hold OpenAI's ``ViT-L-14.pt``.
+        cache_folder: where the fetched matrix is kept.
+        url: overrides the published file's address.
+        report: called with a line to show before something slow.
+    """
+
+    path: Path | None = None
+    clip_folders: Sequence[Path] = (Path.home() / ".cache" / "clip",)
+    cache_folder: Path = Path.home() / ".cache" / "aesthetic_clip"
+    url: str | None = None
+    report: Callable[[str], None] = print
+
+
+def find_text_projection(width: int, sources: ProjectionSources) -> Tensor:
+    """The projection for a text encoder of hidden size ``width``: (width, dim), fp32.
+
+    Raises:
+        AestheticError: it is nowhere and can't be fetched, or the user's file does not hold it.
+    """
+    if sources.path is not None:
+        return _checked(_from_user(sources.path), width, sources.path)
+    if width != VIT_L.dim:
+        raise _missing(f"Its hidden size is {width}, and no published text projection has that.")
+    kept = sources.cache_folder / _CACHED_NAME
+    if kept.is_file():
+        with contextlib.suppress(AestheticError):  # a damaged one is simply made again
+            return _checked(_read(kept), width, kept)
+    projection = _checked(_from_caches(sources) or _fetch(sources), width, kept)
+    try:
+        write_atomically(kept, safetensors.torch.save({_KEY: projection.T.contiguous()}))
+    except AestheticError as error:
+        sources.report(f"{error} The text projection will be looked for again next time.")
+    return projection
+
+
+def _from_user(path: Path) -> _Found:
+    candidates = [path]
+    if path.is_dir():
+        candidates = [
+            path / folder / name
+            for folder in ("", "text_encoder")
+            for name in ("model.safetensors", "pytorch_model.bin")
+        ]
+    for candidate in candidates:
+        if candidate.is_file():
+            return _read(candidate)
+    raise _missing(f"The path in the settings, {path}, has no model file.")
+
+
+def _from_caches(sources: ProjectionSources) -> _Found | None:
+    files = []
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        found = huggingface_hub.try_to_load_from_cache(str(VIT_L.hub_id), name)
+        if isinstance(found, str):
+            files.append(Path(found))
+    files += [folder / "ViT-L-14.pt" for folder in sources.clip_folders]
+    for file in files:
+        if file.is_file():
+            sources.report(f"Reading CLIP ViT-L/14's text projection from {file}.")
+            try:
+                return _read(file)
+            except AestheticError as error:
+                sources.report(str(error))
+    return None
+
+
+def _read(path: Path) -> _Found:
+    """The text projection in a model file, in its layout there."""
+    try:
+        found = read_tensors(path, _is_projection)
+    except Exception as error:  # each format's reader fails in its own ways
+        raise _missing(f"{path} can't be read ({error}).") from error
+    if not found:
+        raise _missing(f"{path} holds no text_projection.")
+    return _Found(*next(iter(found.items())))
+
+
+def _is_projection(key: str) -> bool:
+    return key.endswith(("text_projection", "text_projection.weight"))
+
+
+@dataclass(frozen=True)
+class _Found:
+    key: str
+    tensor: Tensor
+
+
+def _checked(found: _Found, width: int, path: Path) -> Tensor:
+    tensor = found.tensor.detach().float()
+    # A Linear's weight is (out, in); OpenAI and open_clip keep the bare matrix (in, out).
+    matrix = tensor.T if found.key.endswith(".weight") else tensor
+    if matrix.ndim != 2 or matrix.shape[0] != width or not torch.isfinite(matrix).all():
+        raise _missing(
+            f"{path} holds a text projection of shape {tuple(tensor.shape)}, the text encoder has hidden size {width}."
+        )
+    return matrix.contiguous()
+
+
+def _fetch(sources: ProjectionSources) -> _Found:
+    url = sources.url or huggingface_hub.hf_hub_url(str(VIT_L.hub_id), "model.safetensors", revision=HUB_REVISION)
+    if huggingface_hub.constants.HF_HUB_OFFLINE and sources.url is None:
+        raise _missing("It is not on the disk, and HF_HUB_OFFLINE forbids to fetch it.")
+    sources.report(f"Fetching CLIP ViT-L/14's text projection (2.4 MB, once) from {url}.")
+    try:
+        length = int.from_bytes(_range(url, 0, 8), "little")
+        if not 0 < length < _MAX_FETCH:
+            raise ValueError("the file is no .safetensors")
+        entry = json.loads(_range(url, 8, length))[_KEY]
+        begin, end = entry["data_offsets"]
+        if entry["dtype"] != "F32" or not 0 < end - begin < _MAX_FETCH - length:
+            raise ValueError("the tensor has another type or size than expected")
+        data = bytearray(_range(url, 8 + length + begin, end - begin))
+        return _Found(_KEY, torch.frombuffer(data, dtype=torch.float32).reshape(entry["shape"]))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise _missing(f"It is not on the disk, and fetching it from {url} failed ({error}).") from error
+
+
+def _range(url: str, start: int, length: int) -> bytes:
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-{start + length - 1}"})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
+        if answer.status != 206:
+            raise ValueError("the server sends whole files only")
+        data = answer.read(length)
+    if len(data) != length:
+        raise ValueError("the answer was cut short")
+    return data
+
+
+def _missing(why: str) -> AestheticError:
+    return AestheticError(
+        "CLIP's text projection is missing, without which the text encoder can't be compared with an embedding.",
+        why,
+        "Download model.safetensors of openai/clip-vit-large-patch14, put it anywhere, "
+        "and give its path in Settings > Aesthetic Gradients > Text projection.",
+    )

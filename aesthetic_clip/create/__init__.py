@@ -1,0 +1,1 @@
+"""From pictures, or stored features of pictures, to an aesthetic embedding."""

@@ -1,0 +1,246 @@
+"""The CLIP text encoders of a diffusers pipeline.
+
+A pipeline holds less than a CLIP text tower. SD 1.x and SDXL's first encoder lack the
+projection into the space of the image features; SD 2.x lacks its last layer as well.
+Only SDXL's second encoder is whole.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+import transformers
+from torch import Tensor, nn
+
+from ...clip.text_encoder import TextEncoder, TransformersTextEncoder
+from ...clip.text_projection import ProjectionSources, find_text_projection
+from ...errors import AestheticError
+from ...spaces import PUBLISHED, VIT_H, VIT_L, Space, space_of
+from .tower_files import read_layers
+
+PROJECTION_FILE = "text_projection.safetensors"
+_LONGEST = 77
+_TOWER_FILES = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")
+
+
+class _PipelineTextEncoder(TransformersTextEncoder):
+    def is_trained(self, name: str) -> bool:
+        # A LoRA in the weights moves with them; its factors on top would make the steps larger.
+        return super().is_trained(name) and ".lora_" not in name
+
+
+class _Completed(nn.Module):
+    """A text encoder and the layers that its pipeline does without; shares the pipeline's weights."""
+
+    def __init__(self, text_encoder: nn.Module, last: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.last = nn.ModuleList(last)
+
+
+class _CompletedTextEncoder(TextEncoder):
+    """SD 2.x: all layers are optimised, as in the first WebUI extension, and the pipeline reads all but the last."""
+
+    def __init__(self, module: _Completed, projection: Tensor) -> None:
+        super().__init__(module, _inner(module.text_encoder).embeddings.token_embedding, projection)
+
+    def is_trained(self, name: str) -> bool:
+        return ".lora_" not in name
+
+    def hidden_state(self, ids: Tensor) -> Tensor:
+        layers, last = _inner(self.module.text_encoder).encoder.layers, self.module.last
+        count = len(layers)
+        # In the place where they were cut off, and only for this pass.
+        layers.extend(last)  # type: ignore[arg-type]
+        try:
+            return self.module.text_encoder(input_ids=ids).last_hidden_state  # type: ignore[operator]
+        finally:
+            del layers[count:]
+
+
+def _report(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _inner(text_encoder: Any) -> Any:
+    # transformers 5 has no inner text_model in a CLIPTextModel any more.
+    return getattr(text_encoder, "text_model", text_encoder)
+
+
+@dataclass(frozen=True, eq=False)
+class PipelineEncoder:
+    """One text encoder of a pipeline.
+
+    Attributes:
+        module: ``CLIPTextModel`` or ``CLIPTextModelWithProjection``.
+        tokenizer: the one that belongs to it.
+        width: of its hidden state.
+        tower: where what it lacks is, if the user says so.
+        folder: the pipeline's own, if it came from one on this machine.
+    """
+
+    module: Any
+    tokenizer: Any
+    width: int
+    tower: Path | None
+    folder: Path | None
+
+    @property
+    def space(self) -> Space:
+        """Which features it can be compared with; nothing is read or fetched for the published ones."""
+        if projection := getattr(self.module, "text_projection", None):
+            return space_of(projection.weight.shape[0])
+        published = next((space for space in PUBLISHED if space.dim == self.width), None)
+        return published or self.encoder.space
+
+    @functools.cached_property
+    def encoder(self) -> TextEncoder:
+        """The whole text tower.
+
+        Raises:
+            AestheticError: what the pipeline lacks is not to be had, or does not belong to it.
+        """
+        if any(p.device.type == "meta" for p in self.module.parameters()):
+            raise AestheticError(
+                "The prompt can't be personalised with sequential CPU offload.",
+                "The text encoder's weights are not in memory as a whole.",
+                "Use enable_model_cpu_offload, or encode the prompts before enable_sequential_cpu_offload.",
+            )
+        if projection := getattr(self.module, "text_projection", None):
+            return _PipelineTextEncoder(self.module, projection.weight.T)
+        if self.width == VIT_H.dim:
+            return self._completed(self.tower or _cached_tower(VIT_H) or self._no_tower())
+        own = self.folder / PROJECTION_FILE if self.folder else None
+        source = self.tower or (own if own and own.is_file() else None)
+        return _PipelineTextEncoder(self.module, self._projection(source))
+
+    def feature_ids(self, pipe: Any, text: str) -> Tensor:
+        """Ids (T,) of a text from start-of-text to end-of-text.
+
+        Raises:
+            AestheticError: more than 75 tokens.
+        """
+        if convert := getattr(pipe, "maybe_convert_prompt", None):
+            text = convert(text, self.tokenizer)  # textual inversions
+        ids = self.tokenizer(text, return_tensors="pt").input_ids[0]
+        if len(ids) > _LONGEST:
+            raise AestheticError(
+                f"The aesthetic text has {len(ids) - 2} tokens.", f"CLIP reads {_LONGEST - 2} at once.", "Shorten it."
+            )
+        return ids.to(self.encoder.device)
+
+    def _projection(self, path: Path | None) -> Tensor:
+        try:
+            return find_text_projection(self.width, ProjectionSources(path, report=_report))
+        except AestheticError as error:
+            raise AestheticError(
+                error.what,
+                error.why,
+                f"Give the file or folder of the CLIP model that belongs to the pipeline ({VIT_L.hub_id} for SD 1.x "
+                f"and SDXL) as text_tower, or put its {PROJECTION_FILE} into the pipeline's folder.",
+            ) from error
+
+    def _completed(self, tower: Path) -> TextEncoder:
+        """With the layers that ``tower`` has beyond the pipeline's."""
+        own = _inner(self.module).encoder.layers
+        last = len(own) - 1
+        file = _tower_file(tower)
+        layers = read_layers(file, last)
+        if last not in layers:
+            raise AestheticError(
+                f"{tower} does not complete the pipeline's text encoder.",
+                f"It has no text tower of {len(own)} layers or more.",
+                "Give the whole published CLIP that the pipeline's text encoder was cut from.",
+            )
+        _refuse_stranger(own[last].mlp.fc1.weight, layers.pop(last)["mlp.fc1.weight"], tower)
+        projection = self._projection(file)
+        if not layers:
+            return _PipelineTextEncoder(self.module, projection)
+        added = [self._layer(weights) for weights in layers.values()]
+        return _CompletedTextEncoder(_Completed(self.module, added), projection)
+
+    def _layer(self, weights: dict[str, Tensor]) -> nn.Module:
+        inner = _inner(self.module)
+        like = inner.encoder.layers[-1]
+        with torch.random.fork_rng(devices=[]):  # the new layer's initial weights are overwritten, but drawn
+            layer = type(like)(inner.config)
+        layer.load_state_dict(weights)
+        first = next(like.parameters())
+        return layer.to(first.device, first.dtype).eval().requires_grad_(False)
+
+    @staticmethod
+    def _no_tower() -> Path:
+        raise AestheticError(
+            "SD 2.x pipelines can't be personalised as they are.",
+            "Their text encoder has its last layer and its projection cut off, without which it can't be compared "
+            "with an embedding, and the published CLIP is not on this machine.",
+            f"Give the model.safetensors of {VIT_H.hub_id}, or an SD 2.x checkpoint as one .safetensors or .ckpt file, "
+            "as text_tower.",
+        )
+
+
+def _refuse_stranger(mine: Tensor, other: Tensor, tower: Path) -> None:
+    # A fine-tuned text encoder stays close to what it came from; unrelated weights have a cosine of 0.
+    mine, other = mine.detach().float().cpu().flatten(), other.float().flatten()
+    if mine.shape != other.shape or not torch.cosine_similarity(mine, other, dim=0) > 0.5:
+        raise AestheticError(
+            f"{tower} does not complete the pipeline's text encoder.",
+            "Its layers are not those that the pipeline has.",
+            "Give the published CLIP that the pipeline's text encoder was cut from.",
+        )
+
+
+def _cached_tower(space: Space) -> Path | None:
+    for name in _TOWER_FILES:
+        found = huggingface_hub.try_to_load_from_cache(str(space.hub_id), name)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _tower_file(tower: Path) -> Path:
+    for candidate in [tower, *(tower / name for name in _TOWER_FILES)]:
+        if candidate.is_file():
+            return candidate
+    raise AestheticError(
+        f"There is no text tower at {tower}.",
+        f"It is no file, and no folder with {' or '.join(_TOWER_FILES)}.",
+        "Check the path.",
+    )
+
+
+def pipeline_encoders(pipe: Any, tower: Path | None) -> list[PipelineEncoder]:
+    """SD 1.x and 2.x have one, SDXL has two, its refiner only the second.
+
+    Raises:
+        AestheticError: not a pipeline of Stable Diffusion.
+    """
+    modules = [
+        (getattr(pipe, f"text_encoder{n}", None), getattr(pipe, f"tokenizer{n}", None)) for n in ("", "_2", "_3")
+    ]
+    found = [(module, tokenizer) for module, tokenizer in modules if module is not None]
+    kinds = (transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection)
+    if (
+        not found
+        or not all(isinstance(module, kinds) and tokenizer is not None for module, tokenizer in found)
+        or not hasattr(pipe, "encode_prompt")
+        or not hasattr(pipe, "unet")
+    ):
+        raise AestheticError(
+            f"A {type(pipe).__name__} can't be personalised.",
+            "Its prompt is not read by the CLIP text encoders of Stable Diffusion 1.x, 2.x or SDXL alone.",
+            "Choose a model of one of these families.",
+        )
+    folder = Path(str(getattr(pipe.config, "_name_or_path", None) or ""))
+    encoders = [
+        PipelineEncoder(module, tokenizer, module.config.hidden_size, None, folder if folder.is_dir() else None)
+        for module, tokenizer in found
+    ]
+    return [replace(encoders[0], tower=tower), *encoders[1:]]

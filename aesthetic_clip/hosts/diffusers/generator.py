@@ -1,0 +1,157 @@
+"""A Stable Diffusion model that makes pictures from personalised prompts: what the programs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...embeddings.embedding import Embedding
+from ...embeddings.library import Library
+from ...errors import AestheticError
+from ...settings import Settings
+from ...spaces import Space
+from .encoders import pipeline_encoders
+from .models import load_pipeline, own_tower
+from .prompts import PromptEmbeddings, encode_prompts
+
+
+class Generator:
+    """A diffusers pipeline for text to image, on its device.
+
+    Args:
+        model: as for :func:`load_pipeline`.
+        device: torch's name of it; None is CUDA where there is one.
+        half: compute in half precision on a GPU.
+        config: folder or hub id of a pipeline of the same kind, for a model in one file.
+        text_tower: the CLIP that the first text encoder came from, where the model lacks a part of it.
+
+    Raises:
+        AestheticError: the model can't be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        device: str | None = None,
+        half: bool = True,
+        config: str | None = None,
+        text_tower: Path | None = None,
+    ) -> None:
+        self.model = model
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.float16 if half and self.device.startswith("cuda") else torch.float32
+        self.pipe: Any = load_pipeline(model, self.device, dtype, config)
+        self.pipe.set_progress_bar_config(disable=None)
+        self.text_tower = text_tower or own_tower(self.pipe, model)
+
+    @property
+    def spaces(self) -> list[Space]:
+        """CLIP spaces of the text encoders."""
+        return [encoder.space for encoder in pipeline_encoders(self.pipe, self.text_tower)]
+
+    @property
+    def image_encoder(self) -> Path | None:
+        """The image encoder that the model brings for its text encoder, as the demonstration model does."""
+        folder = Path(self.model).expanduser() / "image_encoder"
+        return folder if folder.is_dir() else None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels that the model was made for."""
+        size = self.pipe.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return int(width * self.pipe.vae_scale_factor), int(height * self.pipe.vae_scale_factor)
+
+    def sample_with(self, plms: bool) -> None:
+        """Choose the sampler: PLMS or DDIM, as the paper's script does."""
+        import diffusers
+
+        config = self.pipe.scheduler.config
+        if plms:
+            self.pipe.scheduler = diffusers.PNDMScheduler.from_config(config, skip_prk_steps=True)
+        else:
+            self.pipe.scheduler = diffusers.DDIMScheduler.from_config(config, clip_sample=False)
+
+    def text_features(self, text: str) -> dict[Space, Tensor]:
+        """CLIP features (D,) of a text, by space.
+
+        Raises:
+            AestheticError: the text is too long, or a part of the text tower is not to be had.
+        """
+        encoders = pipeline_encoders(self.pipe, self.text_tower)
+        return {e.space: e.encoder.text_feature(e.feature_ids(self.pipe, text)) for e in encoders}
+
+    def encode(
+        self,
+        prompts: str | Sequence[str],
+        settings: Settings,
+        embeddings: Library | Embedding | None,
+        negative_prompt: str = "",
+        guidance: bool = True,
+        clip_skip: int = 1,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> PromptEmbeddings:
+        """:func:`encode_prompts` with this model; ``clip_skip`` counts as the WebUI does, from 1."""
+        return encode_prompts(
+            self.pipe,
+            prompts,
+            settings,
+            embeddings,
+            negative_prompt=negative_prompt or None,
+            guidance=guidance,
+            clip_skip=clip_skip - 1 or None,
+            text_tower=self.text_tower,
+            progress=progress,
+        )
+
+    def pictures(
+        self,
+        encoded: Sequence[PromptEmbeddings],
+        seeds: Sequence[int],
+        steps: int,
+        scale: float,
+        width: int | None = None,
+        height: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Image.Image]:
+        """One picture for each encoded prompt and its seed, all at once.
+
+        Args:
+            progress: called after each sampling step with those done and those in all; may raise to stop.
+
+        Raises:
+            AestheticError: not enough memory.
+        """
+        rows = [one.arguments() for one in encoded]
+        own_width, own_height = self.size
+        more: dict[str, Any] = {}
+        if progress is not None:
+
+            def told(_pipe: Any, step: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+                progress(step + 1, steps)
+                return tensors
+
+            more["callback_on_step_end"] = told
+        try:
+            return self.pipe(
+                **{name: torch.cat([row[name] for row in rows]) for name in rows[0]},
+                # The pipeline takes neither height nor width unless it gets both.
+                width=width or own_width,
+                height=height or own_height,
+                num_inference_steps=steps,
+                guidance_scale=scale,
+                # On the CPU, so that a seed means the same everywhere.
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                **more,
+            ).images
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            raise AestheticError(
+                f"There was not enough memory for {len(rows)} pictures at once.",
+                "",
+                "Make fewer at once, or choose a smaller size.",
+            ) from error

@@ -1,0 +1,327 @@
+"""A diffusers pipeline and prompts in, personalised prompt embeddings out."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...embeddings.embedding import SUFFIXES, Embedding, load
+from ...embeddings.library import Library
+from ...errors import AestheticError
+from ...method.personalize import Taste, personalize, rotated, taste
+from ...method.tags import TAG, Tag, parse_tag
+from ...settings import Settings
+from .encoders import PipelineEncoder, pipeline_encoders
+
+_TAG = re.compile(rf"<{TAG}:([^<>]*)>")
+_EMPTY = 1  # place of the end-of-text token in a prompt without words
+
+
+@dataclass(frozen=True)
+class PromptEmbeddings:
+    """What a pipeline takes in place of prompts; all in its dtype and on its device.
+
+    Attributes:
+        prompt_embeds: (B, T, C), one row per prompt.
+        negative_prompt_embeds: (B, T, C), None without guidance.
+        pooled_prompt_embeds: (B, P), SDXL only.
+        negative_pooled_prompt_embeds: (B, P), SDXL with guidance only.
+        similarities: for each prompt, by CLIP space, the cosine similarity to the
+            embedding before each step and after the last; empty where nothing moved.
+        left_alone: the CLIP spaces of text encoders that an embedding had no vector for.
+    """
+
+    prompt_embeds: Tensor
+    negative_prompt_embeds: Tensor | None = None
+    pooled_prompt_embeds: Tensor | None = None
+    negative_pooled_prompt_embeds: Tensor | None = None
+    similarities: tuple[Mapping[str, tuple[float, ...]], ...] = ()
+    left_alone: tuple[str, ...] = ()
+
+    def arguments(self) -> dict[str, Tensor]:
+        """Keyword arguments for the pipeline, those that there are: ``pipe(**embeddings.arguments())``."""
+        return {name: tensor for name in _OUTPUTS if (tensor := getattr(self, name)) is not None}
+
+
+# In the order in which SDXL's encode_prompt returns them; SD 1.x and 2.x return the first two.
+_OUTPUTS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+
+
+def encode_prompts(
+    pipe: Any,
+    prompts: str | Sequence[str],
+    settings: Settings,
+    embeddings: Library | Embedding | None = None,
+    *,
+    negative_prompt: str | Sequence[str] | None = None,
+    guidance: bool = True,
+    clip_skip: int | None = None,
+    text_tower: Path | str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PromptEmbeddings:
+    """Encode prompts as ``pipe`` does, personalised (Gallego 2022, arXiv 2209.12330).
+
+    The result fits every pipeline with these text encoders that takes ``prompt_embeds``,
+    be it for text, image to image, inpainting or ControlNet. The pipeline's own
+    ``encode_prompt`` does the encoding; its weights are the same bits afterwards. Each
+    prompt is personalised by itself. Where nothing moves (no embedding, no steps, a
+    weight or a rate of 0) the result is the pipeline's own, bit for bit.
+
+    What a text encoder lacks for the comparison with an embedding is found so:
+
+    * SDXL's second encoder is whole.
+    * SD 1.x and SDXL's first: CLIP ViT-L/14's text projection, from ``text_tower``, a
+      ``text_projection.safetensors`` in the pipeline's folder, the caches, or a fetch of 2.4 MB.
+    * SD 2.x: diffusers has the last of its 24 layers cut off. That layer and the projection
+      are read from ``text_tower`` or the cached ``laion/CLIP-ViT-H-14-laion2B-s32B-b79K``;
+      without either the pipeline is refused.
+
+    Args:
+        pipe: a diffusers pipeline of SD 1.x, 2.x or SDXL.
+        prompts: one or several; tags ``<aesthetic:name:0.8>`` in them are obeyed and taken out.
+        settings: the knobs; ``settings.embedding`` is a name in ``embeddings``, or the path of a file.
+        embeddings: where names are looked up, or the one embedding that is meant.
+        negative_prompt: one for all or one for each; left alone unless ``settings.negative_prompt``.
+        guidance: whether negative embeddings are wanted.
+        clip_skip: as in the pipeline: 1 reads the layer before the usual one.
+        text_tower: file or folder of the CLIP that the first text encoder came from.
+        progress: called with the steps done and the steps in all; may raise to stop.
+
+    Raises:
+        AestheticError: another kind of pipeline, an embedding that is missing, unusable or of
+            another CLIP space, a knob out of range, or parts of the text tower are not to be had.
+    """
+    settings = Settings.from_mapping(asdict(settings))  # checks the ranges
+    if isinstance(embeddings, Embedding):
+        settings = replace(settings, embedding=embeddings.name)
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not texts:
+        raise AestheticError("There is no prompt to encode.", "The list is empty.", "Give at least one.")
+    negatives = _one_each(negative_prompt, len(texts))
+    encoders = pipeline_encoders(pipe, Path(text_tower).expanduser() if text_tower else None)
+    split = [split_tags(text) for text in texts]
+    plain = [text for text, _ in split]
+    tastes = [taste(settings, tags, lambda name: _load(embeddings, name)) for _, tags in split]
+    with torch.no_grad():
+        if not any(tastes):
+            # All at once, as the pipeline does it: a batch may differ in the last bit.
+            outputs = _encode(pipe, plain, negatives, guidance, clip_skip)
+            return PromptEmbeddings(**_named(outputs), similarities=tuple({} for _ in texts))
+        works = [_Work(pipe, encoders, it, guidance, clip_skip) for it in tastes]
+        report = _Steps(progress, sum(work.passes for work in works))
+        rows = [
+            work.run(text, None if negatives is None else negatives[i], report)
+            for i, (work, text) in enumerate(zip(works, plain))
+        ]
+    joined = [None if column[0] is None else torch.cat(column) for column in zip(*(outputs for outputs, _ in rows))]
+    return PromptEmbeddings(
+        **_named(joined),
+        similarities=tuple(numbers for _, numbers in rows),
+        left_alone=tuple(dict.fromkeys(name for work in works for name in work.left_alone)),
+    )
+
+
+def _named(outputs: Sequence[Tensor | None]) -> dict[str, Any]:
+    return dict(zip(_OUTPUTS, outputs))
+
+
+def _one_each(negative: str | Sequence[str] | None, count: int) -> list[str] | None:
+    if negative is None:
+        return None
+    negatives = [negative] * count if isinstance(negative, str) else list(negative)
+    if len(negatives) != count:
+        raise AestheticError(
+            f"There are {len(negatives)} negative prompts for {count} prompts.", "", "Give one for all or one for each."
+        )
+    return negatives
+
+
+def split_tags(text: str) -> tuple[str, list[Tag]]:
+    """A prompt without its tags, and the tags."""
+    tags = [parse_tag(match[1].split(":")) for match in _TAG.finditer(text)]
+    return (_TAG.sub("", text).strip() if tags else text), tags
+
+
+def _load(embeddings: Library | Embedding | None, name: str) -> Embedding:
+    if isinstance(embeddings, Embedding) and name == embeddings.name:
+        return embeddings
+    if isinstance(embeddings, Library) and name in embeddings.paths():
+        return embeddings.load(name)
+    path = Path(name).expanduser()
+    if path.suffix in SUFFIXES and path.is_file():
+        return load(path)
+    if isinstance(embeddings, Library):
+        return embeddings.load(name)  # says what there is instead
+    raise AestheticError(
+        f"There is no aesthetic embedding {name!r}.",
+        "It is not the path of an embedding file, and no library was given to look it up in.",
+        "Give a path, or a Library of the folder where it is.",
+    )
+
+
+def _encode(
+    pipe: Any, texts: list[str], negatives: list[str] | None, guidance: bool, clip_skip: int | None
+) -> list[Tensor | None]:
+    """(prompt, negative) of SD 1.x and 2.x, (prompt, negative, pooled, negative pooled) of SDXL."""
+    with _inner_text_model(pipe):
+        encoded = pipe.encode_prompt(
+            prompt=texts,
+            device=pipe._execution_device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=guidance,
+            negative_prompt=negatives,
+            clip_skip=clip_skip,
+        )
+    return list(encoded)
+
+
+@contextlib.contextmanager
+def _inner_text_model(pipe: Any) -> Iterator[None]:
+    # With clip_skip, diffusers looks for a text_model that CLIPTextModel of transformers 5 does not have.
+    module = getattr(pipe, "text_encoder", None)
+    if module is None or hasattr(module, "text_model"):
+        yield
+        return
+    module.__dict__["text_model"] = module
+    try:
+        yield
+    finally:
+        del module.__dict__["text_model"]
+
+
+class _Steps:
+    """Counts the steps of several optimisations."""
+
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        self.progress, self.total, self.before = progress, total, 0
+
+    def __call__(self, step: int) -> None:
+        self.progress(min(self.before + step, self.total), self.total)
+
+    def finish(self, steps: int) -> None:
+        self.before += steps
+        self(0)
+
+
+class _Work:
+    """Encodes one prompt and moves what is to be moved.
+
+    Attributes:
+        passes: optimisation steps in all.
+        left_alone: names of CLIP spaces.
+    """
+
+    def __init__(
+        self, pipe: Any, encoders: list[PipelineEncoder], taste: Taste | None, guidance: bool, clip_skip: int | None
+    ) -> None:
+        self.pipe, self.encoders, self.guidance, self.clip_skip = pipe, encoders, guidance, clip_skip
+        self.taste = taste
+        self.fitting = [e for e in encoders if self.taste and e.space in self.taste.vectors]
+        self.passes, self.left_alone, self.sides = 0, [], [0]
+        if self.taste is None:
+            return
+        if not self.fitting:
+            raise AestheticError(
+                f"The aesthetic embedding {' + '.join(self.taste.names)} does not fit the model.",
+                f"It was made for {' and '.join(map(str, self.taste.vectors))}; "
+                f"the model uses {' and '.join(str(e.space) for e in encoders)}.",
+                "Make it again for that space from its pictures, or pick another embedding or model.",
+            )
+        self.left_alone = [e.space.name for e in encoders if e not in self.fitting]
+        if self.guidance and self.taste.settings.negative_prompt:
+            self.sides = [0, 1]
+        self.passes = self.taste.settings.steps * len(self.fitting) * len(self.sides)
+
+    def run(
+        self, text: str, negative: str | None, report: _Steps
+    ) -> tuple[list[Tensor | None], dict[str, tuple[float, ...]]]:
+        """The outputs of ``encode_prompt`` for this prompt, and the similarities by CLIP space."""
+
+        def encode() -> list[Tensor | None]:
+            negatives = None if negative is None else [negative]
+            return _encode(self.pipe, [text], negatives, self.guidance, self.clip_skip)
+
+        ids: list[list[Tensor]] = [[] for _ in self.encoders]
+        with contextlib.ExitStack() as stack:
+            for encoder, seen in zip(self.encoders, ids):
+                stack.callback(encoder.module.register_forward_pre_hook(_recorder(seen), with_kwargs=True).remove)
+            outputs = encode()
+        similarities: dict[str, tuple[float, ...]] = {}
+        if self.taste is None:
+            return outputs, similarities
+        first = 0
+        for encoder, seen in zip(self.encoders, ids):
+            channels = slice(first, first + encoder.width)
+            first = channels.stop
+            if encoder not in self.fitting:
+                continue
+            for side in self.sides:
+                # SDXL's missing negative prompt is all zeros and never passes the encoder.
+                end = _end(seen[side][0], encoder) if side < len(seen) else _EMPTY
+                if end > _EMPTY:
+                    numbers = self._move(encoder, seen[side][0], end, side, channels, encode, outputs, report)
+                    if side == 0:
+                        similarities[encoder.space.name] = numbers
+                report.finish(self.taste.settings.steps)
+        return outputs, similarities
+
+    def _move(
+        self,
+        host: PipelineEncoder,
+        ids: Tensor,
+        end: int,
+        side: int,
+        channels: slice,
+        encode: Callable[[], list[Tensor | None]],
+        outputs: list[Tensor | None],
+        report: _Steps,
+    ) -> tuple[float, ...]:
+        """Personalise one prompt's share of one text encoder in ``outputs``."""
+        assert self.taste is not None
+        encoder, settings = host.encoder, self.taste.settings
+        # The pooled vector is SDXL's last text encoder's.
+        has_pooled = len(outputs) > 2 and host is self.encoders[-1]
+
+        def share(all_outputs: list[Tensor | None]) -> tuple[Tensor, Tensor | None]:
+            hidden = all_outputs[side]
+            assert hidden is not None
+            return hidden[..., channels], all_outputs[side + 2] if has_pooled else None
+
+        target = self.taste.vectors[encoder.space]
+        if settings.text:
+            target = rotated(encoder, target, settings, host.feature_ids(self.pipe, settings.text))
+        encoded = personalize(
+            encoder,
+            ids.to(encoder.device),
+            end,
+            target,
+            settings,
+            share(outputs),
+            lambda _: share(encode()),
+            report,
+            centre=self.taste.centres.get(encoder.space),
+        )
+        hidden = outputs[side]
+        assert hidden is not None
+        outputs[side] = torch.cat((hidden[..., : channels.start], encoded.hidden, hidden[..., channels.stop :]), dim=-1)
+        if has_pooled:
+            outputs[side + 2] = encoded.pooled
+        return encoded.similarities
+
+
+def _recorder(seen: list[Tensor]) -> Callable[..., None]:
+    def record(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.append(args[0] if args else kwargs["input_ids"])
+
+    return record
+
+
+def _end(ids: Tensor, encoder: PipelineEncoder) -> int:
+    return int(ids.tolist().index(encoder.tokenizer.eos_token_id))

@@ -1,0 +1,1 @@
+"""The method (Gallego 2022): from a prompt's ids and a target to its personalised conditioning."""

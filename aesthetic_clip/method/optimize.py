@@ -1,0 +1,142 @@
+"""The method: a few Adam steps on a text encoder's weights (Gallego 2022, section 2).
+
+L(theta) = -cos(f_theta(x), e) for one prompt x and one unit aesthetic vector e.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from ..clip.text_encoder import TextEncoder, Weights, plain_fp32
+from ..errors import AestheticError
+from .adam import AdamInBackward
+
+
+class Memory(enum.Enum):
+    """Where Adam's moments are kept; the numbers are the same."""
+
+    AUTOMATIC = "Automatic"
+    """beside the weights if they fit there"""
+    FAST = "Fast"
+    """beside the weights"""
+    LOW = "Low"
+    """in main memory, for GPUs with 8 GB"""
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """What the steps led to.
+
+    Attributes:
+        weights: optimised weights on the encoder's device, fp32 or float64.
+        similarities: cosine similarity to the target before each step and after the last, (steps + 1) numbers.
+        memory: the mode that was used.
+    """
+
+    weights: Weights
+    similarities: tuple[float, ...]
+    memory: Memory
+
+
+def optimize(
+    encoder: TextEncoder,
+    ids: Tensor,
+    target: Tensor,
+    steps: int,
+    lr: float,
+    before_pass: Callable[[int], None] = lambda step: None,
+    memory: Memory = Memory.AUTOMATIC,
+) -> Optimized:
+    """Optimise a copy of the weights toward ``target``; the encoder itself is not changed.
+
+    fp32 whatever the host's precision (float64 for an encoder in float64), outside its autocast and inference mode;
+    no random number is drawn.
+
+    Args:
+        encoder: the text encoder as it stands.
+        ids: (T,) token ids from start-of-text up to and with end-of-text.
+        target: (dim,) unit vector.
+        steps: Adam steps, at least 1 (PyTorch's default betas and epsilon).
+        lr: learning rate.
+        before_pass: called before each of the ``steps + 1`` forward passes; may raise to stop.
+        memory: where Adam's moments are kept.
+
+    Raises:
+        AestheticError: out of memory, or the similarity stopped being a number.
+    """
+    memory = choose_memory(encoder, memory)
+    with plain_fp32(encoder.device), _explained_out_of_memory(encoder, memory):
+        # Clones made in here are ordinary tensors even where the host works in inference mode.
+        ids = ids.clone().unsqueeze(0)
+        weights = encoder.weights(ids).map(
+            lambda p: p.to(
+                torch.promote_types(p.dtype, torch.float32), copy=True, memory_format=torch.contiguous_format
+            ).requires_grad_()
+        )
+        target = target.to(weights.token_rows, copy=True)
+        similarities = []
+        with AdamInBackward(weights.tensors(), lr, moments_away=memory is Memory.LOW) as optimizer:
+            for step in range(steps):
+                before_pass(step)
+                similarity = cosine_similarity(encoder.feature(ids, weights), target.unsqueeze(0)).squeeze(0)
+                optimizer.step(-similarity)
+                similarities.append(similarity.detach())
+        del optimizer  # its moments are not needed for what follows
+        before_pass(steps)
+        with torch.no_grad():
+            similarities.append(cosine_similarity(encoder.feature(ids, weights), target.unsqueeze(0)).squeeze(0))
+        numbers = torch.stack(similarities).tolist()
+        weights = weights.map(lambda p: p.detach())
+    if any(n != n for n in numbers):
+        raise AestheticError(
+            "The aesthetic optimisation went astray: the similarity is not a number.",
+            f"The learning rate {lr:g} is too large for {steps} steps, or the text encoder holds NaN.",
+            "Lower the learning rate, or check the checkpoint.",
+        )
+    return Optimized(weights, tuple(numbers), memory)
+
+
+def bytes_needed(encoder: TextEncoder, memory: Memory) -> int:
+    """Memory on the encoder's device that an optimisation takes beside the host's own weights.
+
+    fp32 weights, and Adam's two moments or, in low memory, those of the largest
+    tensor; gradients are freed as they are used, so that two of the largest are counted.
+    """
+    sizes = [p.numel() for p in encoder.weights(torch.zeros(1, 1, dtype=torch.long, device=encoder.device)).tensors()]
+    moments = 2 * (max(sizes) if memory is Memory.LOW else sum(sizes))
+    return 4 * (sum(sizes) + moments + 2 * max(sizes))
+
+
+def choose_memory(encoder: TextEncoder, wanted: Memory) -> Memory:
+    """The mode to use: what is wanted, or by what is free on the GPU."""
+    if wanted is not Memory.AUTOMATIC or encoder.device.type != "cuda":
+        return Memory.FAST if wanted is Memory.AUTOMATIC else wanted
+    free, _ = torch.cuda.mem_get_info(encoder.device)
+    # What torch has taken from the GPU and does not use is free as well.
+    free += torch.cuda.memory_reserved(encoder.device) - torch.cuda.memory_allocated(encoder.device)
+    return Memory.FAST if bytes_needed(encoder, Memory.FAST) < 0.9 * free else Memory.LOW
+
+
+@contextlib.contextmanager
+def _explained_out_of_memory(encoder: TextEncoder, memory: Memory) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # On the CPU it is a plain RuntimeError.
+        if not isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(
+            error
+        ):
+            raise
+        lower = "" if memory is Memory.LOW else "set Settings > Aesthetic Gradients > Memory to Low, "
+        raise AestheticError(
+            f"There was not enough memory on {encoder.device} to personalise the prompt.",
+            f"{encoder.space.name} needs {bytes_needed(encoder, memory) / 2**30:.1f} GB beside the model for it.",
+            f"Close other programs, {lower}start the WebUI with --medvram, or use a checkpoint with a smaller text encoder.",
+        ) from error

@@ -1,0 +1,313 @@
+"""Features from clip-retrieval, shards and parts."""
+
+import importlib.util
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from aesthetic_clip.create import features_npy
+from aesthetic_clip.create.averaging import FeatureSum
+from aesthetic_clip.create.features_npy import FILTERED, NOT_FINITE, ZERO, Filter, sum_npy
+from aesthetic_clip.create.parts import Part, Shard, digest, load_part, merge_parts, save_part
+from aesthetic_clip.errors import AestheticError, Interrupted
+from aesthetic_clip.spaces import VIT_H, VIT_L
+
+needs_pyarrow = pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features_npy, "_ROWS", 7)
+
+
+def features(rows: int, seed: int = 0, dim: int = 768) -> numpy.ndarray:
+    return numpy.random.default_rng(seed).normal(size=(rows, dim)) + 0.3
+
+
+def shards(folder: Path, sizes: list[int], dtype: type = numpy.float16) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"img_emb_{i}.npy" for i in range(len(sizes))]
+    for i, (path, size) in enumerate(zip(paths, sizes)):
+        numpy.save(path, features(size, i).astype(dtype))
+    return paths
+
+
+def plain_mean(paths: list[Path], raw: bool = False) -> torch.Tensor:
+    rows = numpy.concatenate([numpy.load(path) for path in paths]).astype(numpy.float64)
+    if not raw:
+        rows /= numpy.linalg.norm(rows, axis=1, keepdims=True)
+    mean = rows.mean(0)
+    return torch.from_numpy(mean / numpy.linalg.norm(mean)).float()
+
+
+# Summing
+
+
+@pytest.mark.parametrize("dtype", [numpy.float16, numpy.float32, numpy.float64])
+@pytest.mark.parametrize("raw", [False, True])
+def test_equals_the_plain_mean(tmp_path: Path, small_batches: None, dtype: type, raw: bool) -> None:
+    paths = shards(tmp_path, [20, 0, 7, 1], dtype)
+    seen: list[tuple[int, int]] = []
+    part = sum_npy(paths, raw=raw, progress=lambda done, total: seen.append((done, total)))
+    total = part.sums[VIT_L]
+    assert total.count == 28
+    assert torch.allclose(total.vector, plain_mean(paths, raw), atol=1e-6)
+    assert seen[-1] == (28, 28)
+    assert not part.skipped
+
+
+def test_order_and_repeats_do_not_matter(tmp_path: Path) -> None:
+    paths = shards(tmp_path, [5, 6, 7])
+    one, other = sum_npy(paths), sum_npy([paths[2], paths[0], paths[1], paths[0]])
+    assert torch.equal(one.sums[VIT_L].total, other.sums[VIT_L].total)
+    assert one.sources == other.sources
+
+
+def test_unusable_rows_are_skipped_and_counted(tmp_path: Path) -> None:
+    rows = features(10).astype(numpy.float32)
+    rows[2, 5], rows[3, 0], rows[7] = numpy.nan, numpy.inf, 0
+    numpy.save(tmp_path / "img_emb_0.npy", rows)
+    for raw in (False, True):
+        part = sum_npy([tmp_path / "img_emb_0.npy"], raw=raw)
+        assert part.sums[VIT_L].count == 7
+        assert part.skipped == {NOT_FINITE: 2, ZERO: 1}
+        assert part.sums[VIT_L].vector.isfinite().all()
+
+
+def test_memory_stays_flat(tmp_path: Path) -> None:
+    path = tmp_path / "img_emb_0.npy"
+    array = numpy.lib.format.open_memmap(path, "w+", numpy.float16, (60_000, 768))
+    array[:] = 1
+    del array
+    tracemalloc.start()
+    part = sum_npy([path])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert part.sums[VIT_L].count == 60_000
+    assert peak < 200 * 2**20 < 60_000 * 768 * 8  # less than the file as float64 would take
+
+
+def test_stops(tmp_path: Path, small_batches: None) -> None:
+    answers = iter([False, False, True])
+    with pytest.raises(Interrupted):
+        sum_npy(shards(tmp_path, [50]), stopped=lambda: next(answers))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (numpy.zeros(768), "shape"),
+        (numpy.zeros((2, 768), int), "int64"),
+        (numpy.zeros((1, 2, 3)), "shape"),
+        (numpy.array([[object()]]), "not a whole"),
+        (b"", "not a whole"),
+        (b"hello", "not a whole"),
+        ("truncated", "not a whole"),
+    ],
+)
+def test_refuses_other_files(tmp_path: Path, content: object, reason: str) -> None:
+    path = tmp_path / "img_emb_0.npy"
+    if isinstance(content, numpy.ndarray):
+        numpy.save(path, content, allow_pickle=True)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        numpy.save(path, features(10))
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(AestheticError, match=reason) as caught:
+        sum_npy([path])
+    assert caught.value.do
+
+
+def test_refuses_missing_mixed_and_none(tmp_path: Path) -> None:
+    paths = shards(tmp_path, [3])
+    with pytest.raises(AestheticError, match="No such file"):
+        sum_npy([tmp_path / "no.npy"])
+    with pytest.raises(AestheticError, match="no features"):
+        sum_npy([])
+    with pytest.raises(AestheticError, match="Shard 2/2 of 1"):
+        sum_npy(paths, shard=Shard(2, 2))
+    numpy.save(tmp_path / "h.npy", features(3, dim=1024))
+    with pytest.raises(AestheticError, match="different CLIP models"):
+        sum_npy([*paths, tmp_path / "h.npy"])
+
+
+# Filters
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("aesthetic>=7", ("aesthetic", ">=", 7.0)),
+        (" a b < -1.5e3 ", ("a b", "<", -1500.0)),
+        ("x=cc0", ("x", "=", "cc0")),
+        ("x=='7'", ("x", "==", "7")),
+        ("x!=a b", ("x", "!=", "a b")),
+        ("x>1", ("x", ">", 1.0)),
+        ("x<=1", ("x", "<=", 1.0)),
+    ],
+)
+def test_filter_is_read(text: str, parsed: tuple[str, str, object]) -> None:
+    where = Filter.parse(text)
+    assert (where.column, where.comparison, where.value) == parsed
+
+
+@pytest.mark.parametrize("text", ["", "aesthetic", ">=7", "aesthetic>=", "a=>7", "a><7", "a>=>7"])
+def test_filter_is_refused(text: str) -> None:
+    with pytest.raises(AestheticError, match="can't be read"):
+        Filter.parse(text)
+
+
+def test_filter_without_pyarrow_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(AestheticError, match="pip install pyarrow"):
+        sum_npy(shards(tmp_path, [3]), where=Filter.parse("a>1"))
+
+
+def write_metadata(path: Path, **columns: list[object]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    path.parent.mkdir(exist_ok=True)
+    parquet.write_table(pyarrow.table(columns), path, row_group_size=5)
+
+
+@needs_pyarrow
+@pytest.mark.parametrize("folder", ["img_emb", "metadata"])
+def test_filter_takes_the_rows_that_pass(tmp_path: Path, small_batches: None, folder: str) -> None:
+    (path,) = shards(tmp_path / "img_emb", [33])
+    scores = [None if i % 11 == 0 else i % 10 for i in range(33)]
+    write_metadata(
+        tmp_path / folder / "metadata_0.parquet",
+        aesthetic=scores,
+        licence=["cc0" if i % 2 else "by" for i in range(33)],
+    )
+    rows = numpy.load(path).astype(numpy.float64)
+    for text, passed in (
+        ("aesthetic>=7", [s is not None and s >= 7 for s in scores]),
+        ("aesthetic!=7", [s is not None and s != 7 for s in scores]),
+        ("licence=cc0", [bool(i % 2) for i in range(33)]),
+    ):
+        part = sum_npy([path], raw=True, where=Filter.parse(text))
+        assert torch.allclose(part.sums[VIT_L].total, torch.from_numpy(rows[passed].sum(0)))
+        assert part.sums[VIT_L].count == sum(passed) == 33 - part.skipped[FILTERED]
+
+
+@needs_pyarrow
+def test_filter_faults(tmp_path: Path) -> None:
+    (path,) = shards(tmp_path, [4])
+    metadata = tmp_path / "metadata_0.parquet"
+    where = Filter.parse("aesthetic>=7")
+    with pytest.raises(AestheticError, match=r"no metadata_0\.parquet beside"):
+        sum_npy([path], where=where)
+    write_metadata(metadata, other=[1, 2, 3, 4])
+    with pytest.raises(AestheticError, match="It has: other"):
+        sum_npy([path], where=where)
+    write_metadata(metadata, aesthetic=[1, 2, 3])
+    with pytest.raises(AestheticError, match="3 rows, the features 4"):
+        sum_npy([path], where=where)
+    write_metadata(metadata, aesthetic=["a", "b", "c", "d"])
+    with pytest.raises(AestheticError, match=r"7\.0 is a number"):
+        sum_npy([path], where=where)
+    metadata.write_bytes(b"PAR1 damaged")
+    with pytest.raises(AestheticError, match="whole"):
+        sum_npy([path], where=where)
+
+
+# Shards and parts
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/0", "a/b", "-1/4", "1/4/2", ""])
+def test_no_such_shard(text: str) -> None:
+    with pytest.raises(AestheticError, match="counted from 1"):
+        Shard.parse(text)
+
+
+@given(st.integers(1, 9), st.integers(0, 40))
+def test_shards_cover_everything_once(of: int, items: int) -> None:
+    together = [item for number in range(1, of + 1) for item in Shard.parse(f"{number}/{of}").of_list(range(items))]
+    assert sorted(together) == list(range(items))
+
+
+@hypothesis_settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=4, max_size=9), st.integers(1, 4), st.booleans(), st.randoms())
+def test_parts_merge_exactly(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], of: int, raw: bool, random: object
+) -> None:
+    folder = tmp_path_factory.mktemp("parts")
+    paths = shards(folder, sizes)
+    whole = sum_npy(paths, raw=raw)
+    saved = []
+    for number in range(1, of + 1):
+        saved.append(folder / f"{number}.safetensors")
+        save_part(sum_npy(paths, raw=raw, shard=Shard(number, of)), saved[-1])
+    random.shuffle(saved)  # type: ignore[attr-defined]
+    merged = merge_parts([load_part(path) for path in saved])
+    assert merged.sums[VIT_L].count == whole.sums[VIT_L].count == sum(sizes)
+    assert merged.sums[VIT_L].raw == raw
+    assert merged.sources == whole.sources
+    assert torch.allclose(merged.sums[VIT_L].vector, whole.sums[VIT_L].vector, atol=1e-6)
+    assert torch.allclose(merged.sums[VIT_L].total, whole.sums[VIT_L].total, rtol=1e-12)
+
+
+def part(number: int = 1, of: int = 2, sources: str = "s", raw: bool = False, spaces: tuple = (VIT_L,)) -> Part:
+    sums = {space: FeatureSum(space.dim, raw) for space in spaces}
+    for total in sums.values():
+        total.add(torch.ones(3, total.dim))
+    return Part(sums, sources, Shard(number, of), {ZERO: number})
+
+
+def test_merge_adds_up_what_was_skipped() -> None:
+    assert merge_parts([part(1), part(2)]).skipped == {ZERO: 3}
+    assert merge_parts([part(2)], incomplete=True).sums[VIT_L].count == 3
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([], "There are none"),
+        ([part(1), part(1)], "there twice"),
+        ([part(1)], "1 are missing"),
+        ([part(1), part(2, sources="t")], "same list"),
+        ([part(1), part(2, of=3)], "same list"),
+        ([part(1), part(2, spaces=(VIT_L, VIT_H))], "same CLIP spaces"),
+        ([part(1), part(2, raw=True)], "raw"),
+    ],
+)
+def test_merge_refuses(parts: list[Part], reason: str) -> None:
+    with pytest.raises(AestheticError, match=reason):
+        merge_parts(parts)
+
+
+def test_damaged_parts(tmp_path: Path) -> None:
+    path = tmp_path / "p.safetensors"
+    with pytest.raises(AestheticError, match="can't be read"):
+        load_part(path)
+    save_part(part(spaces=(VIT_L, VIT_H)), path)
+    data = path.read_bytes()
+    assert load_part(path).shard == Shard(1, 2)
+    for damaged in (
+        data[:-1],
+        data[:100],
+        b"",
+        b"x" * 200,
+        data.replace(b"aesthetic part", b"aesthetic xxxx"),
+        data.replace(b"counts", b"xxxxxx"),
+        data.replace(b"F64", b"I64"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(AestheticError) as caught:
+            load_part(path)
+        assert caught.value.do
+
+
+def test_digest_ignores_order_only() -> None:
+    assert digest(["a", "b"]) == digest(["b", "a"]) != digest(["a", "c"])
+    digest([b"\xff".decode(errors="surrogateescape")])

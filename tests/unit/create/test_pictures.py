@@ -1,0 +1,291 @@
+"""An embedding from pictures: the right mean, whatever is among them, and nothing where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from PIL import Image, ImageFile
+from torch import Tensor, nn
+
+from aesthetic_clip.clip.image_encoder import ImageEncoder
+from aesthetic_clip.clip.preprocess import pixels
+from aesthetic_clip.create import pictures as module
+from aesthetic_clip.create.images import find_images
+from aesthetic_clip.create.pictures import CreateResult, Source, contact_sheet, create, source_hash, to_embedding
+from aesthetic_clip.embeddings import embedding as embeddings
+from aesthetic_clip.errors import AestheticError, Interrupted
+from aesthetic_clip.geometry import unit
+from aesthetic_clip.spaces import VIT_L, Space
+
+from .test_images import photo, saved
+
+
+class Tower(nn.Module):
+    def __init__(self, dim: int, side: int) -> None:
+        super().__init__()
+        torch.manual_seed(dim)
+        self.model = transformers.CLIPVisionModelWithProjection(
+            transformers.CLIPVisionConfig(
+                hidden_size=48,
+                intermediate_size=96,
+                num_hidden_layers=2,
+                num_attention_heads=3,
+                image_size=side,
+                patch_size=8,
+                projection_dim=dim,
+                initializer_factor=3.0,
+            )
+        )
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.model(pixel_values=batch).image_embeds
+
+
+def make_encoder(dim: int = 768, side: int = 32, space: Space | None = None) -> ImageEncoder:
+    return ImageEncoder(space or Space(f"CLIP-{dim}", dim), Tower(dim, side), side, f"tiny {dim}")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ImageEncoder:
+    return make_encoder()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(23):
+        photo(60 + i, 90 - 2 * i, i).save(folder / f"{i:02}.png")
+    return folder
+
+
+def features(encoder: ImageEncoder, paths: list[Path]) -> Tensor:
+    """Picture by picture, without any of the machinery."""
+    return torch.cat([encoder.encode(pixels(Image.open(path).convert("RGB"), encoder.size)[None]) for path in paths])
+
+
+def vector(result: CreateResult, encoder: ImageEncoder) -> Tensor:
+    return result.sums[encoder.space].vector
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 23, 100])
+def test_mean_of_unit_vectors(encoder: ImageEncoder, folder: Path, batch_size: int) -> None:
+    paths = find_images([folder])
+    result = create(paths, [encoder], batch_size=batch_size)
+    each = unit(features(encoder, paths))
+    mean = unit(each.mean(0))
+    torch.testing.assert_close(vector(result, encoder), mean, rtol=0, atol=1e-6)
+    assert result.used == 23
+    assert not result.skipped
+    assert result.mean_cosine[encoder.space] == pytest.approx(float((each @ mean).mean()), abs=1e-6)
+    assert sum(result.histograms[encoder.space].counts) == 23
+    assert result.histograms[encoder.space].edges[-1] == pytest.approx(float((each @ mean).max()), abs=1e-6)
+    order = (each @ mean).argsort(descending=True)[:9].tolist()
+    assert [Path(near.name) for near in result.nearest] == [paths[i] for i in order]
+    assert [near.cosine for near in result.nearest] == pytest.approx([float(each[i] @ mean) for i in order], abs=1e-6)
+
+
+def test_the_papers_mean(encoder: ImageEncoder, folder: Path) -> None:
+    paths = find_images([folder])
+    raw = features(encoder, paths)
+    result = create(paths, [encoder], raw=True)
+    torch.testing.assert_close(vector(result, encoder), unit(raw.mean(0)), rtol=0, atol=1e-6)
+    cosine = float((unit(raw) @ unit(raw.mean(0))).mean())
+    assert result.mean_cosine[encoder.space] == pytest.approx(cosine, abs=1e-6)
+
+
+def test_parts_merge_to_the_whole(encoder: ImageEncoder, folder: Path) -> None:
+    paths = find_images([folder])
+    whole = create(paths, [encoder])
+    parts = [create(paths[i::3], [encoder], batch_size=5) for i in range(3)]
+    total = parts[0].sums[encoder.space]
+    for part in parts[1:]:
+        total.merge(part.sums[encoder.space])
+    torch.testing.assert_close(total.vector, vector(whole, encoder), rtol=0, atol=1e-6)
+
+
+def test_several_spaces_of_different_sizes(encoder: ImageEncoder, folder: Path) -> None:
+    other = make_encoder(64, 48)
+    paths = find_images([folder])
+    result = create(paths, [encoder, other])
+    for one in (encoder, other):
+        torch.testing.assert_close(vector(result, one), unit(unit(features(one, paths)).mean(0)), rtol=0, atol=1e-6)
+    assert result.model_ids == {encoder.space: "tiny 768", other.space: "tiny 64"}
+    with pytest.raises(AestheticError, match="each once"):
+        create(paths, [encoder, encoder])
+
+
+def test_bad_files_are_skipped_with_their_reasons(encoder: ImageEncoder, folder: Path, tmp_path: Path) -> None:
+    good = [saved(photo(50, 40, i), "JPEG") for i in range(3)]
+    for i, content in enumerate(good):
+        (tmp_path / f"good{i}.jpg").write_bytes(content)
+    (tmp_path / "half.jpg").write_bytes(good[0][: len(good[0]) // 2])
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "empty.png").touch()
+    result = create([*find_images([tmp_path]), tmp_path / "gone.png"], [encoder], batch_size=2)
+    assert result.used == 3
+    reasons = {Path(name).name: reason for name, reason in result.skipped}
+    assert reasons.keys() == {"half.jpg", "notes.txt", "empty.png", "gone.png"}
+    assert "cut off" in reasons["half.jpg"]
+    assert "not a picture" in reasons["notes.txt"]
+    assert "not there" in reasons["gone.png"]
+    clean = create([tmp_path / f"good{i}.jpg" for i in range(3)], [encoder])
+    torch.testing.assert_close(vector(result, encoder), vector(clean, encoder), rtol=0, atol=1e-6)
+
+
+def test_half_files_are_skipped_where_another_extension_made_pillow_lenient(
+    encoder: ImageEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    content = saved(photo(200, 150), "JPEG")
+    result = create([("whole", content), ("half", content[: len(content) // 2])], [encoder])
+    assert [name for name, _ in result.skipped] == ["half"]
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_nothing_readable(encoder: ImageEncoder, tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / f"{i}.txt").write_text("no")
+    with pytest.raises(AestheticError, match=r"None of 3 files.*3 x it is not a picture.*0\.txt"):
+        create(find_images([tmp_path]), [encoder])
+    with pytest.raises(AestheticError, match="no pictures"):
+        create([], [encoder])
+    with pytest.raises(AestheticError, match="batch size is 0"):
+        create([tmp_path / "0.txt"], [encoder], batch_size=0)
+
+
+def test_uploads(encoder: ImageEncoder, folder: Path) -> None:
+    paths = find_images([folder])[:4]
+    uploads: list[Source] = [
+        ("a", paths[0].read_bytes()),
+        ("b", io.BytesIO(paths[1].read_bytes())),
+        ("c", Image.open(paths[2])),
+        paths[3],
+    ]
+    result = create(uploads, [encoder])
+    torch.testing.assert_close(vector(result, encoder), vector(create(paths, [encoder]), encoder), rtol=0, atol=1e-6)
+    assert {near.name for near in result.nearest} == {"a", "b", "c", str(paths[3])}
+
+
+def test_progress(encoder: ImageEncoder, folder: Path) -> None:
+    told: list[tuple[int, int, float, float]] = []
+    create([*find_images([folder]), folder / "gone.png"], [encoder], batch_size=5, progress=lambda *n: told.append(n))
+    assert [done for done, *_ in told] == [5, 10, 15, 20, 24]
+    assert {total for _, total, *_ in told} == {24}
+    assert all(rate > 0 and left >= 0 for *_, rate, left in told)
+    assert told[-1][3] == 0
+
+
+def test_stopping_saves_nothing_unless_asked(encoder: ImageEncoder, folder: Path) -> None:
+    paths = find_images([folder]) * 20
+    told: list[int] = []
+
+    def stopped() -> bool:
+        return len(told) >= 2
+
+    def progress(done: int, *_: float) -> None:
+        told.append(done)
+
+    with pytest.raises(Interrupted):
+        create(paths, [encoder], batch_size=4, progress=progress, stopped=stopped)
+    assert told == [4, 8]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    told.clear()
+    part = create(paths, [encoder], batch_size=4, progress=progress, stopped=stopped, keep_partial=True)
+    assert (part.used, part.complete) == (8, False)
+    torch.testing.assert_close(vector(part, encoder), vector(create(paths[:8], [encoder]), encoder), rtol=0, atol=1e-6)
+    assert to_embedding(part, "part").metadata["complete"] == "false"
+    with pytest.raises(Interrupted):  # nothing to keep yet
+        create(paths, [encoder], stopped=lambda: True, keep_partial=True)
+
+
+def test_no_more_than_two_batches_are_decoded_ahead(encoder: ImageEncoder, folder: Path) -> None:
+    """Memory does not grow with the number of pictures."""
+    taken, most = 0, 0
+    paths = find_images([folder]) * 3
+
+    class Watched(list):  # type: ignore[type-arg]
+        def __iter__(self) -> Iterator[Path]:
+            nonlocal taken
+            for path in super().__iter__():
+                taken += 1
+                yield path
+
+    def progress(done: int, *_: float) -> None:
+        nonlocal most
+        most = max(most, taken - done)
+
+    create(Watched(paths), [encoder], batch_size=4, workers=2, progress=progress)
+    assert most <= 8
+
+
+def test_a_sample_stands_for_very_many(encoder: ImageEncoder, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SAMPLE", 10)
+    paths = find_images([folder])
+    result = create(paths, [encoder])
+    assert result.used == 23
+    assert sum(result.histograms[encoder.space].counts) == 10
+    assert len({near.name for near in result.nearest}) == 9
+    monkeypatch.undo()
+    whole = create(paths, [encoder])
+    assert torch.equal(vector(result, encoder), vector(whole, encoder))
+    assert result.mean_cosine == whole.mean_cosine
+
+
+def test_a_picture_that_overflows_does_not_spoil_the_mean(folder: Path) -> None:
+    class Overflowing(Tower):
+        def forward(self, batch: Tensor) -> Tensor:
+            features = super().forward(batch)
+            features[batch.mean((1, 2, 3)) > 1.5] = float("nan")  # white
+            return features
+
+    fragile = ImageEncoder(Space("CLIP-64", 64), Overflowing(64, 32), 32, "fragile")
+    paths = find_images([folder])
+    white: Source = ("white", Image.new("RGB", (40, 40), "white"))
+    result = create([paths[0], white, *paths[1:]], [fragile, make_encoder(96)])
+    assert [name for name, _ in result.skipped] == ["white"]
+    assert {total.count for total in result.sums.values()} == {23}
+    torch.testing.assert_close(vector(result, fragile), unit(unit(features(fragile, paths)).mean(0)), rtol=0, atol=1e-6)
+
+
+def test_source_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert source_hash([a, b]) == source_hash([Path("a"), b]) == hashlib.sha256(f"{a}\0{b}\0".encode()).hexdigest()
+    assert len({source_hash(list(paths)) for paths in ([a, b], [a], [], [b, a], [tmp_path / "ab"])}) == 5
+
+
+def test_file(folder: Path, tmp_path: Path) -> None:
+    one = make_encoder(768, 32, VIT_L)
+    paths = find_images([folder])
+    embedding = to_embedding(create([*paths, folder / "gone"], [one]), "my taste", " summer ")
+    embeddings.save(embedding, tmp_path / "my taste.safetensors")
+    loaded = embeddings.load(tmp_path / "my taste.safetensors")
+    torch.testing.assert_close(loaded.vectors[VIT_L], unit(unit(features(one, paths)).mean(0)), rtol=0, atol=1e-6)
+    metadata = dict(loaded.metadata)
+    assert metadata["image_count"] == "23"
+    assert json.loads(metadata["model_id"]) == {"ViT-L/14": "tiny 768"}
+    assert 0 < float(metadata["mean_cosine"]) <= 1
+    assert (metadata["note"], metadata["raw"], metadata["name"]) == ("summer", "false", "my taste")
+    assert len(metadata["source_hash"]) == 64
+    assert metadata["created"].endswith("+00:00")
+    assert str(folder) not in json.dumps(metadata)  # files get shared
+
+
+def test_contact_sheet() -> None:
+    colors = ["red", "lime", "blue", "black", "teal"]
+    pictures = [Image.new("RGB", random.Random(color).sample(range(20, 900), 2), color) for color in colors]
+    sheet = contact_sheet(pictures)
+    assert sheet.size == (3 * 192, 2 * 192)
+    for i, picture in enumerate(pictures):
+        middle = (i % 3 * 192 + 96, i // 3 * 192 + 96)
+        assert sheet.getpixel(middle) == picture.getpixel((0, 0))
+    assert contact_sheet(pictures[:1]).size == (192, 192)

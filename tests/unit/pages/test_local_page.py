@@ -1,0 +1,268 @@
+"""The local page in Chromium, as people use it."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from aesthetic_clip.demo import DEMO, MODEL, world
+from aesthetic_clip.embeddings.embedding import load
+from aesthetic_clip.embeddings.library import library
+from aesthetic_clip.pages.local_page import ID
+from aesthetic_clip.pages.tab import ID as TAB
+from aesthetic_clip.pages.tab import TITLE
+from tests.support import page_server, vision_towers
+
+ROOT = Path(__file__).parents[3]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="neither chromium nor google-chrome is on the PATH")
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Starts a program that serves a page; its address. Told to stop, it leaves nothing of its own behind."""
+    started = []
+    temporary = tmp_path_factory.mktemp("temporary")
+
+    def start(port: int, *command: object) -> str:
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "no_proxy": "*", "OMP_NUM_THREADS": "1"}
+        environment.update(TMPDIR=str(temporary), GRADIO_TEMP_DIR=str(temporary / "gradio"))
+        process = subprocess.Popen([sys.executable, "-m", *map(str, command)], cwd=ROOT, env=environment)
+        started.append(process)
+        address = f"http://127.0.0.1:{port}/"
+        for _ in range(240):
+            assert process.poll() is None, "it stopped"
+            try:
+                urllib.request.urlopen(address, timeout=5).close()
+                return address
+            except OSError:
+                time.sleep(0.5)
+        raise AssertionError("it never answered")
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(30)
+    assert [entry.name for entry in temporary.iterdir() if entry.name != "gradio"] == []
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class LocalPage:
+    """The open page."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.page = browser.new_page(viewport={"width": 1400, "height": 1200})
+        self.errors: list[str] = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        # Fonts and the like from elsewhere.
+        self.page.route(lambda url: not url.startswith((address, "data:", "blob:")), lambda route: route.abort())
+        self.page.goto(address)
+        self.page.wait_for_selector(f"#{ID}_start", timeout=60_000)
+
+    def write(self, elem_id: str, text: str) -> None:
+        field = self.page.locator(f"#{elem_id} textarea, #{elem_id} input").first
+        field.fill(text)
+        field.press("Tab")
+
+    def choose(self, elem_id: str, name: str) -> None:
+        field = self.page.locator(f"#{elem_id} input").first
+        # The list follows what is typed a little later, and on a busy machine much later.
+        for wait in (200, 1000, 3000):
+            field.click()
+            field.fill(name)
+            self.page.locator(f"#{elem_id} li").filter(has_text=name).first.wait_for()
+            self.page.wait_for_timeout(wait)
+            field.press("Enter")
+            # No Tab: it opens gradio 6's list again, and a list that gets shorter while it is seen stops the page.
+            field.blur()
+            self.page.wait_for_function(f"!document.querySelector('#{elem_id} li')")
+            if field.input_value() == name:
+                return
+        raise AssertionError(f"{elem_id} says {field.input_value()!r}")
+
+    def show(self, tab_name: str) -> None:
+        # gradio 3's tabs are plain buttons.
+        tabs = self.page.locator(".tab-nav button:visible, button[role=tab]:visible")
+        tabs.filter(has_text=re.compile(f"^\\s*{tab_name}\\s*$")).first.click()
+
+    def press(self, elem_id: str) -> None:
+        self.page.click(f"#{elem_id}")
+
+    def says(self, elem_id: str, text: str) -> None:
+        self.page.locator(f"#{elem_id}").get_by_text(text, exact=False).first.wait_for(timeout=90_000)
+
+    def picture(self, elem_id: str) -> Image.Image:
+        image = self.page.locator(f"#{elem_id} img")
+        image.wait_for(timeout=90_000)
+        source = image.get_attribute("src")
+        return Image.open(io.BytesIO(self.page.evaluate(_BYTES_OF, source).encode("latin-1")))
+
+    def offers(self, elem_id: str, fits: Callable[[list[str]], bool]) -> None:
+        """Waits until the list is as wanted; it follows a little later, and opens when it has the focus anew."""
+        listed: list[str] = []
+        for _ in range(40):
+            field = self.page.locator(f"#{elem_id} input").first
+            field.click()
+            self.page.wait_for_timeout(500)
+            listed = [text.replace("✓", "").strip() for text in self.page.locator(f"#{elem_id} li").all_inner_texts()]
+            field.press("Escape")
+            field.blur()
+            if fits(listed):
+                return
+        raise AssertionError(f"{elem_id} has {listed}")
+
+
+_BYTES_OF = """async (source) => {
+    const bytes = new Uint8Array(await (await fetch(source)).arrayBuffer());
+    return Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+}"""
+
+
+@pytest.fixture
+def local_page(browser: Any, serve: Serve, tmp_path: Path) -> LocalPage:
+    """With a model that paints its order, and the embedding ``taste``."""
+    encoder = vision_towers.write_encoder(tmp_path / "encoder", page_server.SPACE.dim)
+    vision_towers.write_pictures(tmp_path / "pictures", 5)
+    from aesthetic_clip.clip.image_encoder import load_encoder
+    from aesthetic_clip.create.images import find_images
+    from aesthetic_clip.create.pictures import create, keep
+
+    with load_encoder(page_server.SPACE, encoder) as image_encoder:
+        result = create(find_images([tmp_path / "pictures"]), [image_encoder])
+    keep(result, library([tmp_path / "library"]), "taste")
+    port = free_port()
+    return LocalPage(browser, serve(port, "tests.page_server", port, tmp_path / "library", encoder))
+
+
+def test_before_and_after(local_page: LocalPage) -> None:
+    local_page.write(f"{ID}_prompt", "a cat")
+    local_page.write(f"{ID}_seed", "33")
+    local_page.choose(f"{ID}_embedding", "taste")
+    local_page.press(f"{ID}_start")
+    local_page.says(f"{ID}_message", "halfway")
+    local_page.says(f"{ID}_message", "0.100 before, 0.400 after 2 steps")
+    before, after = local_page.picture(f"{ID}_before"), local_page.picture(f"{ID}_after")
+    # Five steps are the default.
+    assert before.getpixel((0, 0)) == (33, 0, 0)
+    assert after.getpixel((0, 0)) == (33, 50, 0)
+    assert local_page.page.locator(f"#{ID}_message circle").count() == 3
+    assert not local_page.errors
+
+
+def test_interrupt_and_faults_are_told(local_page: LocalPage) -> None:
+    local_page.choose(f"{ID}_embedding", "taste")
+    local_page.write(f"{ID}_prompt", page_server.SLOW)
+    local_page.press(f"{ID}_start")
+    local_page.says(f"{ID}_message", "halfway")
+    local_page.press(f"{ID}_stop")
+    local_page.says(f"{ID}_message", "Interrupted.")
+    local_page.write(f"{ID}_prompt", "a cat")
+    local_page.write(f"{ID}_lr", "7")
+    local_page.press(f"{ID}_start")
+    local_page.says(f"{ID}_message", "Aesthetic learning rate is 7. It can be from 0 to 0.1.")
+
+
+def test_a_program_that_is_told_to_stop_does_not_wait_for_its_job(local_page: LocalPage) -> None:
+    local_page.choose(f"{ID}_embedding", "taste")
+    local_page.write(f"{ID}_prompt", page_server.SLOW)
+    local_page.press(f"{ID}_start")
+    local_page.says(f"{ID}_message", "halfway")
+    # The rest is in what stops it.
+
+
+def test_an_embedding_is_made_and_stands_in_every_list(local_page: LocalPage, tmp_path: Path) -> None:
+    local_page.show(TITLE)
+    local_page.write(f"{TAB}_name", "discs")
+    local_page.write(f"{TAB}_folders", str(tmp_path / "pictures"))
+    local_page.press(f"{TAB}_start")
+    local_page.says(f"{TAB}_result", "made from 5 pictures")
+    assert local_page.picture(f"{TAB}_preview").size[0] > 100
+    assert (tmp_path / "library" / "discs.safetensors").is_file()
+    local_page.show("Library")
+    local_page.says(f"{TAB}_table", "discs")
+    local_page.show("Generate")
+    local_page.offers(f"{ID}_embedding", lambda listed: listed == ["None", "discs", "taste"])
+    assert not local_page.errors
+
+
+def test_the_library_on_the_page(local_page: LocalPage, tmp_path: Path) -> None:
+    local_page.show(TITLE)
+    local_page.show("Library")
+    local_page.choose(f"{TAB}_one", "taste")
+    local_page.press(f"{TAB}_inspect")
+    assert local_page.picture(f"{TAB}_picture").size[0] > 100
+    local_page.press(f"{TAB}_export")
+    local_page.says(f"{TAB}_message", "Exported: taste")
+    with local_page.page.expect_download() as downloading:
+        local_page.page.locator(f"#{TAB}_file a").first.click()
+    file = tmp_path / "taste.safetensors"
+    downloading.value.save_as(file)
+    kept = load(tmp_path / "library" / file.name)
+    assert torch.equal(load(file).vectors[page_server.SPACE], kept.vectors[page_server.SPACE])
+    local_page.write(f"{TAB}_new_name", "renamed")
+    local_page.press(f"{TAB}_rename")
+    local_page.says(f"{TAB}_message", "Renamed: renamed")
+    local_page.says(f"{TAB}_table", "renamed")
+    local_page.choose(f"{TAB}_one", "renamed")
+    local_page.press(f"{TAB}_trash")
+    local_page.says(f"{TAB}_message", "Moved to")
+    local_page.show("Generate")
+    local_page.offers(f"{ID}_embedding", lambda listed: listed == ["None"])
+    assert not local_page.errors
+
+
+@pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reason="no trained model is stored here")
+def test_the_demonstration_model_on_the_page(browser: Any, serve: Serve, tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    world.write_style_images(tmp_path / "pictures", "night", 12, seed=5)
+    port = free_port()
+    command = ("aesthetic_clip", "ui", "--port", port, "--library", tmp_path / "library")
+    local_page = LocalPage(browser, serve(port, *command))
+    local_page.show(TITLE)
+    local_page.write(f"{TAB}_name", "mine")
+    local_page.write(f"{TAB}_folders", str(tmp_path / "pictures"))
+    local_page.press(f"{TAB}_start")
+    local_page.says(f"{TAB}_result", "made from 12 pictures")
+    local_page.show("Generate")
+    local_page.offers(f"{ID}_embedding", {"mine", *(f"{DEMO} {style}" for style in world.STYLES)}.issubset)
+    local_page.choose(f"{ID}_embedding", "mine")
+    local_page.write(f"{ID}_prompt", f"{world.HELD_OUT[0].prompt} <aesthetic:{DEMO} warm:0.2:steps=12>")
+    local_page.press(f"{ID}_start")
+    local_page.says(f"{ID}_message", "after 12 steps")
+    before, after = local_page.picture(f"{ID}_before"), local_page.picture(f"{ID}_after")
+    assert before.size == after.size == (world.SIZE, world.SIZE)
+    assert before.tobytes() != after.tobytes()
+    assert "Aesthetic embedding: mine" in after.text["parameters"]  # type: ignore[attr-defined]
+    # Without the tag, which would move it as well.
+    assert "aesthetic" not in before.text["parameters"].lower()  # type: ignore[attr-defined]
+    assert not local_page.errors
