@@ -1,55 +1,105 @@
 """The knobs, each defined once.
 
-Accordion, infotext, X/Y/Z axes, API and command line are all made from ``KNOBS``.
-The order of the fields is the order of the API's positional arguments and must
-only ever grow at its end.
+Accordion, infotext, X/Y/Z axes, API, command line and the README's table are all
+made from the fields of :class:`Settings`. The order of the fields is the order of the
+API's positional arguments and must only ever grow at its end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import enum
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import AestheticError
 
 NO_EMBEDDING = "None"
+OFF = "off"
+MORE = "More"
+_Settings = TypeVar("_Settings", bound="Settings")
+
+
+class Kind(enum.Enum):
+    """What a knob's values are."""
+
+    NUMBER = "number"
+    INTEGER = "integer"
+    SWITCH = "switch"
+    TEXT = "text"
+    EMBEDDING = "embedding"
+    CHOICE = "choice"
 
 
 @dataclass(frozen=True)
 class Knob:
-    """One setting: how it is called, what it may be, what it does.
+    """One setting: how it is called, what it may be, what it does and where it stands.
 
     Attributes:
-        name: attribute of :class:`Settings`, key of the API object.
         label: what stands beside the control.
         infotext: key in the picture's generation parameters.
         help: one tooltip's worth of explanation.
-        default: value when nothing is said.
-        minimum, maximum, step: range of a number, both ends allowed.
+        kind: what its values are; an embedding is named, as in the library.
+        default: value when nothing is said. A number whose default is None is off by
+            default: None, an empty text and ``"off"`` all mean that.
+        name: attribute of :class:`Settings`, key of the API object.
+        minimum, maximum: range of a number, both ends allowed; both or neither.
+        step: what an arrow key adds to a number.
+        slider: a slider suits its range; else a number is typed.
+        choices: for a choice, each with the values of other knobs that it brings along,
+            by name; what is said about those by name as well counts more.
         placeholder: hint inside an empty text box.
+        row: knobs of one row (from 1 on) stand beside each other; without one a knob stands alone after the rows.
+        fold: title of what the row is folded into; empty: always in sight.
+        always_written: stands in the infotext at its default too. Others are left out there,
+            so that pictures made before the knob was added have the same parameters.
+        needs: name of the knob without which (at its default) this one does nothing and is
+            left out of the infotext.
+        resets: goes back to its default when the parameters of a picture that knows no
+            knob are pasted; the others stay as they are.
     """
 
     label: str
     infotext: str
     help: str
-    name: str = ""
+    kind: Kind
     default: Any = None
+    name: str = ""
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
+    slider: bool = True
+    choices: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
     placeholder: str = ""
+    row: int | None = None
+    fold: str = MORE
+    always_written: bool = False
+    needs: str = ""
+    resets: bool = False
 
     @property
     def names_embedding(self) -> bool:
-        return self.default == NO_EMBEDDING
+        return self.kind is Kind.EMBEDDING
+
+    @property
+    def optional(self) -> bool:
+        """Whether it is a number that can be off."""
+        return self.default is None
 
     @property
     def type(self) -> type:
-        return type(self.default)
+        """Python's type of its values (that are not off)."""
+        return {Kind.NUMBER: float, Kind.INTEGER: int, Kind.SWITCH: bool}.get(self.kind, str)
+
+    @property
+    def range(self) -> str:
+        """In words; empty if anything goes."""
+        words = "" if self.minimum is None else f"{self.minimum:g} to {self.maximum:g}"
+        return f"{words} or {OFF}".removeprefix(" or ") if self.optional else words or ", ".join(self.choices)
 
     def parse(self, value: object) -> Any:
         """The value as this knob's type; None means the default.
@@ -59,15 +109,25 @@ class Knob:
         """
         if value is None:
             return self.default
-        if self.type is bool:
-            return self._bool(value)
-        if self.type is str:
-            if not isinstance(value, str):
-                raise self._refuse(value, "a text")
-            return value.strip()
-        return self._number(value)
+        if self.kind is Kind.SWITCH:
+            return self._switch(value)
+        if self.kind in (Kind.NUMBER, Kind.INTEGER):
+            return self._number(value)
+        if not isinstance(value, str):
+            raise self._refuse(value, "a text")
+        text = value.strip()
+        if self.kind is Kind.CHOICE:
+            return self._choice(text)
+        return text or self.default
 
-    def _bool(self, value: object) -> bool:
+    def write(self, value: object) -> str:
+        """The value as text, which :meth:`parse` reads back."""
+        if value is None:
+            return OFF
+        # %g keeps 5e-05 readable and free of float noise.
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    def _switch(self, value: object) -> bool:
         if isinstance(value, str):
             word = value.strip().lower()
             if word in ("true", "yes", "on", "1"):
@@ -78,41 +138,55 @@ class Knob:
             return bool(value)
         raise self._refuse(value, "true or false")
 
-    def _number(self, value: object) -> float | int:
-        wanted = "a whole number" if self.type is int else "a number"
+    def _number(self, value: object) -> float | int | None:
+        wanted = "a whole number" if self.kind is Kind.INTEGER else "a number"
+        if self.optional:
+            wanted = f"{wanted} or {OFF}"
+            if isinstance(value, str) and value.strip().lower() in ("", OFF, "none"):
+                return None
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise self._refuse(value, wanted)
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise self._refuse(value, wanted) from None
-        if not math.isfinite(number) or (self.type is int and number != int(number)):
+        if not math.isfinite(number) or (self.kind is Kind.INTEGER and number != int(number)):
             raise self._refuse(value, wanted)
-        if not (self.minimum is None or number >= self.minimum) or not (self.maximum is None or number <= self.maximum):
+        if self.minimum is not None and self.maximum is not None and not self.minimum <= number <= self.maximum:
             raise AestheticError(
                 f"{self.label} is {number:g}.",
-                f"It can be from {self.minimum:g} to {self.maximum:g}.",
+                f"It can be from {self.range}.",
                 "Choose a value in that range.",
             )
-        return int(number) if self.type is int else number
+        return int(number) if self.kind is Kind.INTEGER else number
+
+    def _choice(self, text: str) -> str:
+        for choice in self.choices:
+            if choice.lower() == text.lower():
+                return choice
+        if not text:
+            return str(self.default)
+        raise self._refuse(text, f"one of {', '.join(self.choices)}")
 
     def _refuse(self, value: object, wanted: str) -> AestheticError:
         return AestheticError(
-            f"{self.label} can't be {value!r}.", f"It has to be {wanted}.", f"Leave it out to get {self.default!r}."
+            f"{self.label} can't be {value!r}.",
+            f"It has to be {wanted}.",
+            f"Leave it out to get {self.write(self.default)!r}.",
         )
 
 
-def _knob(default: Any, label: str, infotext: str, help: str, **more: Any) -> Any:
-    return dataclasses.field(
-        default=default, metadata={"knob": Knob(label=label, infotext=infotext, help=help, default=default, **more)}
-    )
+def setting(kind: Kind, default: Any, label: str, infotext: str, help: str, **more: Any) -> Any:
+    """A field of :class:`Settings`, for the dataclass; see :class:`Knob` for what more can be said."""
+    return dataclasses.field(default=default, metadata={"knob": Knob(label, infotext, help, kind, default, **more)})
 
 
 @dataclass(frozen=True)
 class Settings:
     """What the user chose for one generation (defaults: Gallego 2022 and the WebUI's first extension)."""
 
-    weight: float = _knob(
+    weight: float = setting(
+        Kind.NUMBER,
         0.9,
         "Aesthetic weight",
         "Aesthetic weight",
@@ -120,8 +194,12 @@ class Settings:
         minimum=0,
         maximum=1,
         step=0.01,
+        row=2,
+        fold="",
+        always_written=True,
     )
-    steps: int = _knob(
+    steps: int = setting(
+        Kind.INTEGER,
         5,
         "Aesthetic steps",
         "Aesthetic steps",
@@ -130,35 +208,54 @@ class Settings:
         minimum=0,
         maximum=50,
         step=1,
+        row=2,
+        fold="",
+        always_written=True,
     )
-    lr: float = _knob(
+    lr: float = setting(
+        Kind.NUMBER,
         0.0001,
         "Aesthetic learning rate",
         "Aesthetic LR",
         "Size of each optimisation step. 0.0001 suits almost always: change the steps first.",
         minimum=0,
         maximum=0.1,
+        step=0.0001,
+        slider=False,
+        row=3,
+        always_written=True,
     )
-    slerp: bool = _knob(
+    slerp: bool = setting(
+        Kind.SWITCH,
         False,
         "Slerp interpolation",
         "Aesthetic slerp",
         "Mix the two encodings of the prompt along the arc between them instead of the straight line.",
+        row=3,
+        always_written=True,
     )
-    embedding: str = _knob(
+    embedding: str = setting(
+        Kind.EMBEDDING,
         NO_EMBEDDING,
         "Aesthetic embedding",
         "Aesthetic embedding",
         "The taste to steer toward. None costs nothing. Make your own in the tab Create aesthetic embedding.",
+        row=1,
+        fold="",
+        always_written=True,
+        resets=True,
     )
-    text: str = _knob(
+    text: str = setting(
+        Kind.TEXT,
         "",
         "Aesthetic text",
         "Aesthetic text",
         "Optional text (up to 75 tokens) that turns the embedding toward what it says.",
         placeholder="turns the embedding toward this text",
+        row=4,
     )
-    slerp_angle: float = _knob(
+    slerp_angle: float = setting(
+        Kind.NUMBER,
         0.1,
         "Slerp angle",
         "Aesthetic slerp angle",
@@ -166,28 +263,38 @@ class Settings:
         minimum=0,
         maximum=1,
         step=0.01,
+        row=5,
+        always_written=True,
     )
-    text_negative: bool = _knob(
+    text_negative: bool = setting(
+        Kind.SWITCH,
         False,
         "Is negative text",
         "Aesthetic text negative",
         "Turn the embedding away from the aesthetic text instead of toward it.",
+        row=5,
+        always_written=True,
     )
-    negative_prompt: bool = _knob(
+    negative_prompt: bool = setting(
+        Kind.SWITCH,
         False,
         "Personalise the negative prompt too",
         "Aesthetic negative prompt",
         "The paper leaves the negative prompt alone; the first WebUI extension did not. "
         "Turn this on to come close to pictures made with that one.",
+        row=3,
     )
-    centre: str = _knob(
+    centre: str = setting(
+        Kind.EMBEDDING,
         NO_EMBEDDING,
         "Aesthetic centre",
         "Aesthetic centre",
         "An embedding of many different pictures, such as a mixture of all that you have. With it the prompt takes on "
         "only how the embedding differs from that, and keeps more of itself. None is the paper's method.",
+        row=6,
     )
-    centre_strength: float = _knob(
+    centre_strength: float = setting(
+        Kind.NUMBER,
         1.0,
         "Centre strength",
         "Aesthetic centre strength",
@@ -195,21 +302,31 @@ class Settings:
         minimum=0,
         maximum=10,
         step=0.1,
+        row=6,
+        always_written=True,
+        needs="centre",
     )
 
     @classmethod
-    def from_values(cls, values: Sequence[object]) -> Settings:
-        """Positional values in the order of :data:`KNOBS`; a first value that is a mapping stands for all.
+    def knobs(cls) -> tuple[Knob, ...]:
+        """The table, in the order of the fields."""
+        return tuple(dataclasses.replace(field.metadata["knob"], name=field.name) for field in dataclasses.fields(cls))
+
+    @classmethod
+    def from_values(cls: type[_Settings], values: Sequence[object]) -> _Settings:
+        """Positional values in the order of the fields; a first value that is a mapping stands for all.
+
+        What is missing or None is at its default, what is too much is ignored.
 
         Raises:
             AestheticError: a value that its knob refuses, an unknown name.
         """
         if values and isinstance(values[0], Mapping):
             return cls.from_mapping(values[0])
-        return cls(**{knob.name: knob.parse(value) for knob, value in zip(KNOBS, values)})
+        return cls(**{knob.name: knob.parse(value) for knob, value in zip(cls.knobs(), values)})
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> Settings:
+    def from_mapping(cls: type[_Settings], values: Mapping[str, object]) -> _Settings:
         """Named values, e.g. the API's object ``{"embedding": "sac_8plus", "steps": 8}``.
 
         Raises:
@@ -217,21 +334,26 @@ class Settings:
         """
         return cls().replaced(values)
 
-    def replaced(self, values: Mapping[str, object]) -> Settings:
-        """These settings with some of them replaced by name.
+    def replaced(self: _Settings, values: Mapping[str, object]) -> _Settings:
+        """These settings with some of them replaced by name; a choice replaces what it brings along as well.
 
         Raises:
             AestheticError: a value that its knob refuses, an unknown name.
         """
+        by_name = {knob.name: knob for knob in self.knobs()}
         for name in values:
-            if name not in BY_NAME:
-                near = difflib.get_close_matches(str(name), BY_NAME, n=1)
+            if name not in by_name:
+                near = difflib.get_close_matches(str(name), by_name, n=1)
                 raise AestheticError(
                     f"There is no aesthetic setting {name!r}.",
-                    f"The settings are: {', '.join(BY_NAME)}.",
+                    f"The settings are: {', '.join(by_name)}.",
                     f"Did you mean {near[0]!r}?" if near else "",
                 )
-        return dataclasses.replace(self, **{name: BY_NAME[name].parse(value) for name, value in values.items()})
+        said = {name: by_name[name].parse(value) for name, value in values.items()}
+        brought: dict[str, object] = {}
+        for name, value in said.items():
+            brought.update(by_name[name].choices.get(value, {}))
+        return dataclasses.replace(self, **{**brought, **said})
 
     @property
     def has_embedding(self) -> bool:
@@ -241,30 +363,34 @@ class Settings:
     def has_centre(self) -> bool:
         return self.centre not in ("", NO_EMBEDDING)
 
-    @property
-    def moves(self) -> bool:
-        """Whether any weight would move: with no step, no rate or no mixture the prompt stays as it is."""
-        return self.steps > 0 and self.lr > 0 and self.weight > 0
-
-    def infotext(self) -> dict[str, object]:
+    def infotext(self) -> dict[str, str]:
         """Generation parameters, by the keys that the WebUI's first extension used.
 
-        Off switches that it did not have, and an empty text (which the WebUI's
-        parser refuses), are left out.
+        What is left out reads back as its default. Each knob says when that is; an empty
+        text (which the WebUI's parser refuses) always is.
         """
-        rows: dict[str, object] = {}
-        for knob in KNOBS:
-            value = getattr(self, knob.name)
-            if value == "" or (knob.name == "negative_prompt" and not value):
-                continue
-            if knob.name.startswith("centre") and not self.has_centre:
-                continue
-            # %g keeps 5e-05 readable and free of float noise.
-            rows[knob.infotext] = f"{value:g}" if knob.type is float else value
-        return rows
+        values = {knob.name: knob.parse(getattr(self, knob.name)) for knob in self.knobs()}
+        changed = {knob.name for knob in self.knobs() if values[knob.name] != knob.default}
+        return {
+            knob.infotext: knob.write(values[knob.name])
+            for knob in self.knobs()
+            if (knob.always_written or knob.name in changed) and (not knob.needs or knob.needs in changed)
+        }
 
 
-KNOBS: tuple[Knob, ...] = tuple(
-    dataclasses.replace(field.metadata["knob"], name=field.name) for field in dataclasses.fields(Settings)
-)
+KNOBS: tuple[Knob, ...] = Settings.knobs()
 BY_NAME: dict[str, Knob] = {knob.name: knob for knob in KNOBS}
+
+
+def pasted(parameters: Mapping[str, object], knobs: Sequence[Knob] = KNOBS) -> dict[str, Any]:
+    """The knobs that a picture's generation parameters set, by name; the others stay as they are.
+
+    With any knob among the parameters, what they leave out is at its default. What can't be read sets nothing.
+    """
+    if not any(knob.infotext in parameters for knob in knobs):
+        return {knob.name: knob.default for knob in knobs if knob.resets}
+    values: dict[str, Any] = {}
+    for knob in knobs:
+        with contextlib.suppress(AestheticError):
+            values[knob.name] = knob.parse(parameters.get(knob.infotext))
+    return values

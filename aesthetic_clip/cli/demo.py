@@ -17,7 +17,9 @@ from ..demo import DEMO, GUIDANCE_SCALE, SAMPLING_STEPS
 from ..embeddings.library import Library, library
 from ..errors import AestheticError
 from ..files import write_atomically
+from ..settings import Settings
 from . import generate as cli_generate
+from .knobs import flag, knob_arguments, settings_of
 from .terminal import agreed, bar
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--style", default="warm", help="what to draw without a FOLDER (default: %(default)s)")
     parser.add_argument("--prompt", help="default: one that fits the model")
-    cli_generate.flag(
+    flag(
         parser,
         "aesthetic_steps",
         nargs="+",
@@ -53,16 +55,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the first row, counted up (default: %(default)s)")
     parser.add_argument("--rows", type=cli_generate.positive, default=3, help="how many seeds (default: %(default)s)")
-    cli_generate.flag(
-        parser, "ddim_steps", type=cli_generate.positive, default=SAMPLING_STEPS, help="default: %(default)s"
-    )
+    flag(parser, "ddim_steps", type=cli_generate.positive, default=SAMPLING_STEPS, help="default: %(default)s")
     parser.add_argument("--scale", type=float, help="guidance scale (default: one that fits the model)")
     parser.add_argument("--outdir", type=Path, default=Path("aesthetic-demo"), help="default: %(default)s")
     parser.add_argument("--yes", action="store_true", help="agree to download an image encoder that is not here")
     cli_generate.model_arguments(parser, default=DEMO)
-    cli_generate.knob_arguments(parser, leave_out=_GIVEN_OTHERWISE)
-    # With the demonstration model these are its own unless they are said.
-    parser.set_defaults(aesthetic_lr=None, aesthetic_centre=None)
+    knob_arguments(parser, leave_out=_GIVEN_OTHERWISE)
 
 
 def run(args: argparse.Namespace, own: Library) -> None:
@@ -76,12 +74,8 @@ def run(args: argparse.Namespace, own: Library) -> None:
     from ..demo import world
     from ..demo.loading import CENTRE, drawn_result
 
-    base = cli_generate.settings_of(args, leave_out=_GIVEN_OTHERWISE)
-    if args.ckpt == DEMO:
-        suits = cli_generate.demo_settings()
-        base = base.replaced(
-            {name: getattr(suits, name) for name in ("lr", "centre") if getattr(args, f"aesthetic_{name}") is None}
-        )
+    suits = cli_generate.demo_settings() if args.ckpt == DEMO else Settings()
+    base = settings_of(args, suits, leave_out=_GIVEN_OTHERWISE)
     columns = [base.replaced({"steps": steps}) for steps in args.aesthetic_steps]
     cli_generate.try_folder(args.outdir)
     shelf = library([args.outdir, *own.folders])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import io
 import json
 import re
@@ -11,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -21,7 +20,8 @@ from ..embeddings.embedding import SUFFIXES
 from ..embeddings.library import Library
 from ..errors import AestheticError
 from ..files import probe_writable, write_atomically
-from ..settings import KNOBS, Knob, Settings
+from ..settings import KNOBS, Settings
+from .knobs import flag, knob_arguments, settings_of
 from .terminal import bar
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 PAPERS_MODEL = "CompVis/stable-diffusion-v1-4"
 GUIDANCE_SCALE = 7.5
-_PREFIX = "aesthetic_"
 _MULTIPLE = 8  # pixels per latent
 _LARGEST_SEED = 2**32
 
@@ -98,26 +97,11 @@ def _common_arguments(parser: argparse.ArgumentParser) -> None:
     knob_arguments(parser)
 
 
-def knob_arguments(parser: argparse.ArgumentParser, leave_out: Sequence[str] = ()) -> None:
-    """A flag for every knob, but for those that a command has in another form."""
-    group = parser.add_argument_group("aesthetic gradients")
-    for knob in KNOBS:
-        if knob.name not in leave_out:
-            _knob_argument(group, knob)
-
-
 def demo_settings() -> Settings:
     """What suits the demonstration model, see ``demo.measure``; its centre is ``loading.CENTRE``."""
     from ..demo.loading import CENTRE
 
     return Settings(steps=10, lr=LR, centre=CENTRE)
-
-
-def settings_of(args: argparse.Namespace, leave_out: Sequence[str] = ()) -> Settings:
-    """What the flags say."""
-    return Settings.from_mapping(
-        {knob.name: getattr(args, _PREFIX + knob.name) for knob in KNOBS if knob.name not in leave_out}
-    )
 
 
 def model_arguments(parser: argparse.ArgumentParser, default: str) -> None:
@@ -157,30 +141,6 @@ def load_model(args: argparse.Namespace) -> Generator:
 
     model = str(MODEL) if args.ckpt == DEMO else args.ckpt
     return Generator(model, args.device, args.precision == "autocast", args.config, args.text_tower)
-
-
-def _knob_argument(parser: argparse._ActionsContainer, knob: Knob) -> None:
-    name, text = _PREFIX + knob.name, knob.help.replace("%", "%%")
-    if knob.type is bool:
-        flag(parser, name, action="store_true", help=text)
-        return
-    if knob.minimum is not None:
-        text += f" ({knob.minimum:g} to {knob.maximum:g}; default: {knob.default:g})"
-    if knob.names_embedding:
-        text += " A name in the library, or a file."
-    flag(parser, name, type=functools.partial(_parsed, knob), default=knob.default, metavar="VALUE", help=text)
-
-
-def flag(parser: argparse._ActionsContainer, name: str, **options: Any) -> None:
-    """A flag of several words, with underscores as in the paper's script, or with dashes."""
-    parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", **options)
-
-
-def _parsed(knob: Knob, text: str) -> object:
-    try:
-        return knob.parse(text)
-    except AestheticError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def positive(text: str) -> int:
@@ -235,7 +195,7 @@ def txt2img(args: argparse.Namespace, library: Library) -> None:
     Raises:
         AestheticError: see the command line's help for what can be wrong.
     """
-    prompts, settings = _prompts(args), settings_of(args)
+    prompts, settings = _prompts(args), settings_of(args, Settings())
     samples = _Numbered(args.outdir / "samples", "{:05}.png")
     grids = _Numbered(args.outdir, "grid-{:04}.png")
     seed = torch.seed() % _LARGEST_SEED if args.seed == -1 else args.seed
@@ -373,7 +333,7 @@ def encode(args: argparse.Namespace, library: Library) -> None:
         raise AestheticError(
             f"There is already something at {args.output}.", "", "Choose another file, or allow to --overwrite it."
         )
-    prompts, settings = _prompts(args), settings_of(args)
+    prompts, settings = _prompts(args), settings_of(args, Settings())
     try_folder(args.output.absolute().parent)
     encoded = _Model(args, settings, library).encode(prompts)
     metadata = {

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
+import itertools
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
-from ..settings import KNOBS, NO_EMBEDDING, Knob, Settings
+from ..settings import KNOBS, NO_EMBEDDING, OFF, Kind, Knob, Settings
 
 ACCORDION = "Aesthetic Gradients"
-_ROWS = (
-    ("embedding",),
-    ("weight", "steps"),
-    ("lr", "slerp", "negative_prompt"),
-    ("text",),
-    ("slerp_angle", "text_negative"),
-    ("centre", "centre_strength"),
-)
 
 
 def choices(names: Sequence[str]) -> list[str]:
@@ -35,6 +30,7 @@ def settings_accordion(
     explained: bool = False,
     opened: bool = False,
     initial: Settings | None = None,
+    knobs: Sequence[Knob] = KNOBS,
 ) -> list[Any]:
     """The accordion with one control per knob, returned in the order of the knobs.
 
@@ -44,47 +40,102 @@ def settings_accordion(
         refresh_button: puts a button beside a dropdown of embeddings; is told the knob's name.
         notice: shown above the controls, which it switches off.
         explained: what a knob does stands under it, for pages without the WebUI's tooltips.
-        opened: the accordion starts unfolded.
+        opened: the accordion starts unfolded, with all that is folded in it.
         initial: what the controls say at first, if not the defaults.
+        knobs: the table.
     """
     controls: dict[str, Any] = {}
-    knobs = {knob.name: knob for knob in KNOBS}
+
+    def show(row: Sequence[Knob]) -> None:
+        with gr.Row():
+            for knob in row:
+                value = getattr(initial, knob.name) if initial else knob.default
+                controls[knob.name] = _control(knob, names, elem_id(knob.name), value, not notice, explained)
+                if knob.names_embedding:
+                    refresh_button(controls[knob.name], knob.name)
+
     with gr.Accordion(ACCORDION, open=opened or bool(notice), elem_id=elem_id("accordion")):
         if notice:
             gr.HTML(f"<p><b>{html.escape(notice)}</b></p>")
-        for row in _ROWS:
-            with gr.Row():
-                for name in row:
-                    controls[name] = _control(
-                        knobs[name],
-                        names,
-                        elem_id(name),
-                        value=getattr(initial or Settings(), name),
-                        interactive=not notice,
-                        explained=explained,
-                    )
-                    if knobs[name].names_embedding:
-                        refresh_button(controls[name], name)
-        hints = {elem_id(knob.name): knob.help for knob in KNOBS}
+        for fold, rows in _layout(knobs).items():
+            changed = bool(initial) and any(getattr(initial, k.name) != k.default for row in rows for k in row)
+            folded = (
+                gr.Accordion(fold, open=opened or changed, elem_id=elem_id(f"fold_{fold.lower()}")) if fold else None
+            )
+            with folded or contextlib.nullcontext():
+                for row in rows:
+                    show(row)
+        hints = {elem_id(knob.name): knob.help for knob in knobs}
         gr.HTML(f"<span hidden data-aesthetic-hints='{html.escape(json.dumps(hints), quote=True)}'></span>")
-    return [controls[knob.name] for knob in KNOBS]
+    by_name = {knob.name: knob for knob in knobs}
+    for knob in knobs:
+        _connect(knob, by_name, controls)
+    return [controls[knob.name] for knob in knobs]
+
+
+def shown(knob: Knob, value: object) -> Any:
+    """What a control shows for a value of its knob."""
+    return "" if value is None else knob.write(value) if knob.optional else value
+
+
+def _layout(knobs: Sequence[Knob]) -> dict[str, list[list[Knob]]]:
+    """By fold, what is in sight first: the rows of knobs that stand beside each other."""
+    ordered = sorted(knobs, key=lambda knob: math.inf if knob.row is None else knob.row)
+    layout: dict[str, list[list[Knob]]] = {"": []}
+    for _, row in itertools.groupby(ordered, key=lambda knob: (knob.fold, knob.row or knob.name)):
+        together = list(row)
+        layout.setdefault(together[0].fold, []).append(together)
+    return layout
 
 
 def _control(knob: Knob, names: Sequence[str], elem_id: str, value: object, interactive: bool, explained: bool) -> Any:
     common: dict[str, Any] = {
         "label": knob.label,
-        "value": value,
+        "value": shown(knob, value),
         "elem_id": elem_id,
         "interactive": interactive,
         **({"info": knob.help} if explained else {}),
     }
-    if knob.names_embedding:
+    if knob.kind is Kind.EMBEDDING:
         # Custom values, so that a pasted name that is gone is refused with a sentence instead of vanishing.
         return gr.Dropdown(choices=choices(names), allow_custom_value=True, **common)
-    if knob.type is bool:
+    if knob.kind is Kind.CHOICE:
+        return gr.Dropdown(choices=list(knob.choices), **common)
+    if knob.kind is Kind.SWITCH:
         return gr.Checkbox(**common)
-    if knob.type is str:
+    if knob.kind is Kind.TEXT:
         return gr.Textbox(placeholder=knob.placeholder, lines=1, **common)
-    if knob.step is None:
-        return gr.Number(**common)
-    return gr.Slider(minimum=knob.minimum, maximum=knob.maximum, step=knob.step, **common)
+    if knob.optional:
+        # As text, which can be empty: the WebUI takes the type of a control from its first value.
+        return gr.Textbox(placeholder=f"{OFF} ({knob.range})", lines=1, **common)
+    step = {} if knob.step is None else {"step": knob.step}
+    if knob.slider and knob.minimum is not None:
+        return gr.Slider(minimum=knob.minimum, maximum=knob.maximum, **step, **common)
+    # Without its range, at which gradio would cut what is typed without a word.
+    return gr.Number(**step, **common)
+
+
+def _connect(knob: Knob, knobs: Mapping[str, Knob], controls: Mapping[str, Any]) -> None:
+    control = controls[knob.name]
+    if isinstance(control, gr.Number) and hasattr(control, "blur"):
+        # An empty field means the default: then it should say so.
+        control.blur(
+            lambda value: knob.default if value is None else gr.update(),
+            inputs=[control],
+            outputs=[control],
+            queue=False,
+            show_progress="hidden",
+        )
+    brought = [name for name in knobs if any(name in values for values in knob.choices.values())]
+    if brought:
+
+        def bring(choice: str) -> Any:
+            values = knob.choices.get(choice, {})
+            updates = [
+                gr.update(value=shown(knobs[name], values[name])) if name in values else gr.update() for name in brought
+            ]
+            return updates if len(updates) > 1 else updates[0]
+
+        # By hand only: pasted parameters say the others themselves.
+        outputs = [controls[name] for name in brought]
+        control.input(bring, inputs=[control], outputs=outputs, queue=False, show_progress="hidden")

@@ -94,13 +94,6 @@ def test_refusals_say_what_would_do(values: dict[str, object], words: str) -> No
         Settings.from_mapping(values)
 
 
-def test_infotext_reads_back() -> None:
-    settings = Settings(0.55, 12, 5e-5, True, "dir/name 1", "dark, moody", 0.3, True, True)
-    by_key = {knob.infotext: knob.name for knob in KNOBS}
-    written = {by_key[key]: str(value) for key, value in settings.infotext().items()}
-    assert Settings.from_mapping(written) == settings
-
-
 @pytest.mark.parametrize(
     ("items", "tag"),
     [

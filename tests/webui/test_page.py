@@ -31,6 +31,8 @@ def selector(tab: str, name: str) -> str:
 def open_accordion(page: Any, tab: str = "txt2img") -> None:
     page.click(f"{selector(tab, 'accordion')} > .label-wrap")
     page.wait_for_selector(f"{selector(tab, 'embedding')} input", state="visible")
+    page.click(f"{selector(tab, 'fold_more')} > .label-wrap")
+    page.wait_for_selector(f"{selector(tab, 'lr')} input", state="visible")
 
 
 def pick(page: Any, embedding: str, tab: str = "txt2img") -> None:
@@ -121,6 +123,29 @@ def test_controls_have_defaults_and_tooltips(page: Any) -> None:
         "text_negative": False,
         "negative_prompt": False,
     }
+
+
+def test_our_hints_stand_over_what_the_webui_says_about_none(page: Any) -> None:
+    open_accordion(page)
+    offered(page)
+    # The WebUI waits a second before it gives parts without a title one.
+    page.wait_for_timeout(1500)
+    titles = page.eval_on_selector_all(
+        f"{selector('txt2img', 'embedding')} *", "parts => parts.map(part => part.title)"
+    )
+    assert "The taste to steer toward" in page.get_attribute(f"{selector('txt2img', 'embedding')} input", "title")
+    assert "Do not do anything special" not in titles
+
+
+def test_an_emptied_number_shows_its_default_again(page: Any) -> None:
+    open_accordion(page)
+    field = f"{selector('txt2img', 'lr')} input"
+    page.fill(field, "")
+    page.press(field, "Tab")
+    page.wait_for_function("s => Number(document.querySelector(s).value) === 0.0001", arg=field)
+    page.focus(field)
+    page.keyboard.press("ArrowUp")
+    assert float(page.input_value(field)) == pytest.approx(0.0002)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from modules import script_callbacks
+from modules import script_callbacks, scripts
 
 from . import api, extra_networks, hook, options, tab, xyz
 from .script import rival
@@ -33,4 +33,4 @@ def _register() -> None:
 
 def _before_ui() -> None:
     extra_networks.register()
-    xyz.register()
+    xyz.register(scripts.scripts_data, options.embeddings, hook.refused)

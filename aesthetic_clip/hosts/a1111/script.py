@@ -9,8 +9,8 @@ from typing import Any
 from modules import extensions, scripts, ui_common
 
 from ...errors import AestheticError
-from ...pages import accordion as ui
-from ...settings import BY_NAME, KNOBS, Knob, Settings
+from ...pages import accordion
+from ...settings import KNOBS, Knob, Settings, pasted
 from . import hook, options, xyz
 
 
@@ -39,11 +39,11 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
             return ui_common.create_refresh_button(
                 dropdown,
                 lambda: None,
-                lambda: {"choices": ui.choices(options.embeddings().names())},
+                lambda: {"choices": accordion.choices(options.embeddings().names())},
                 self.elem_id(f"refresh_{name}"),
             )
 
-        controls = ui.settings_accordion(options.embeddings().names(), self.elem_id, refresh_button, rival())
+        controls = accordion.settings_accordion(options.embeddings().names(), self.elem_id, refresh_button, rival())
         self.infotext_fields = [(control, _paste(knob)) for control, knob in zip(controls, KNOBS)]
         self.paste_field_names = [knob.infotext for knob in KNOBS]
         return controls
@@ -59,20 +59,11 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
 
 
 def _paste(knob: Knob) -> Callable[[dict[str, Any]], object]:
-    """What pasted parameters say about this knob.
+    """What pasted parameters set this knob's control to; None leaves it as it is."""
 
-    A picture made without an embedding resets the dropdown and leaves the rest as it
-    is; with one, what its parameters leave out is at its default, and what can't be
-    read leaves the control as it is.
-    """
-
-    def paste(params: dict[str, Any]) -> object:
-        if BY_NAME["embedding"].infotext not in params:
-            return knob.default if knob.name == "embedding" else None
-        try:
-            # Of the knob's type: for the API the WebUI would make True of the text "False".
-            return knob.parse(params.get(knob.infotext))
-        except AestheticError:
-            return None
+    def paste(parameters: dict[str, Any]) -> object:
+        values = pasted(parameters)
+        # Of the knob's type: for the API the WebUI would make True of the text "False".
+        return accordion.shown(knob, values[knob.name]) if knob.name in values else None
 
     return paste

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from modules import scripts
-
+from ...embeddings.library import Library
 from ...errors import AestheticError
 from ...pages.accordion import choices
-from ...settings import KNOBS, Knob
-from . import options
-from .hook import refused
+from ...settings import KNOBS, Kind, Knob
 
 _PREFIX = "[Aesthetic] "
 
@@ -21,47 +18,57 @@ def attribute(knob: Knob) -> str:
     return f"aesthetic_{knob.name}"
 
 
-def overrides(p: Any) -> dict[str, object]:
+def overrides(p: Any, knobs: Sequence[Knob] = KNOBS) -> dict[str, object]:
     """The values that X/Y/Z axes put on this job, by knob name."""
-    return {knob.name: getattr(p, attribute(knob)) for knob in KNOBS if hasattr(p, attribute(knob))}
+    return {knob.name: getattr(p, attribute(knob)) for knob in knobs if hasattr(p, attribute(knob))}
 
 
-def register() -> None:
-    """Add the axes to the X/Y/Z script, once (callback ``on_before_ui``)."""
-    for data in scripts.scripts_data:
+def register(
+    scripts_data: Iterable[Any],
+    library: Callable[[], Library],
+    refused: Callable[[AestheticError], Exception],
+    knobs: Sequence[Knob] = KNOBS,
+) -> None:
+    """Add the axes to the X/Y/Z script, once.
+
+    Args:
+        scripts_data: the WebUI's, where that script is among.
+        library: the embeddings, as they are now.
+        refused: what is raised to the WebUI for a value that a knob refuses.
+        knobs: the table.
+    """
+    for data in scripts_data:
         if data.script_class.__module__ in ("xyz_grid.py", "scripts.xyz_grid"):
             grid = data.module
             known = {axis.label for axis in grid.axis_options}
-            grid.axis_options.extend(axis for knob in KNOBS if (axis := _axis(grid, knob)).label not in known)
+            axes = [_axis(grid, knob, library, refused) for knob in knobs]
+            grid.axis_options.extend(axis for axis in axes if axis.label not in known)
 
 
-def _axis(grid: Any, knob: Knob) -> Any:
-    more: dict[str, Any] = {}
-    if knob.names_embedding:
-        more["choices"] = lambda: choices(options.embeddings().names())
-    elif knob.type is bool:
-        more["choices"] = lambda: ["False", "True"]
-    # A bool arrives as text from the choices; the knob itself reads it.
-    return grid.AxisOption(
-        _PREFIX + knob.label.removeprefix("Aesthetic "),
-        str if knob.type is bool else knob.type,
-        _apply(knob),
-        confirm=_confirm(knob),
-        **more,
-    )
+def _axis(grid: Any, knob: Knob, library: Callable[[], Library], refused: Callable[[AestheticError], Exception]) -> Any:
+    offered: dict[Kind, Callable[[], list[str]]] = {
+        Kind.EMBEDDING: lambda: choices(library().names()),
+        Kind.SWITCH: lambda: ["False", "True"],
+        Kind.CHOICE: lambda: list(knob.choices),
+    }
 
+    def apply(p: Any, value: object, _values: object) -> None:
+        setattr(p, attribute(knob), value)
 
-def _apply(knob: Knob) -> Callable[[Any, object, object], None]:
-    return lambda p, value, _values: setattr(p, attribute(knob), value)
-
-
-def _confirm(knob: Knob) -> Callable[[Any, list[object]], None]:
-    def confirm(_p: Any, values: list[object]) -> None:
+    def confirm(_p: Any, values: Sequence[object]) -> None:
         try:
             for value in values:
-                if knob.parse(value) and knob.names_embedding and value != knob.default:
-                    options.embeddings().load(str(value))
+                name = knob.parse(value)
+                if knob.names_embedding and name != knob.default:
+                    library().load(name)
         except AestheticError as error:
             raise refused(error) from error.__cause__
 
-    return confirm
+    return grid.AxisOption(
+        _PREFIX + knob.label.removeprefix("Aesthetic "),
+        # For numbers the WebUI understands ranges; anything else comes as text, which the knob itself reads.
+        knob.type if knob.type in (int, float) else str,
+        apply,
+        confirm=confirm,
+        **({"choices": offered[knob.kind]} if knob.kind in offered else {}),
+    )
