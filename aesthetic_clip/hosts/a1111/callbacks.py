@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from modules import script_callbacks, scripts
 
-from . import api, extra_networks, hook, options, tab, xyz
+from . import api, extra_networks, hook, options, script_arguments, tab, xyz
 from .script import rival
 
 
@@ -26,11 +27,21 @@ def _register() -> None:
         send = tab.SendButtons()
         script_callbacks.on_after_component(send.after_component)
         script_callbacks.on_ui_tabs(lambda: tab.build(send))
-        script_callbacks.on_app_started(api.register)
+        script_callbacks.on_app_started(_app_started)
     script_callbacks.on_ui_settings(options.register)
-    script_callbacks.on_script_unloaded(hook.uninstall)
+    script_callbacks.on_script_unloaded(_unloaded)
 
 
 def _before_ui() -> None:
     extra_networks.register()
     xyz.register(scripts.scripts_data, options.embeddings, hook.refused)
+
+
+def _app_started(page: Any, app: Any) -> None:
+    api.register(page, app)
+    script_arguments.install(hook.refused)
+
+
+def _unloaded() -> None:
+    hook.uninstall()
+    script_arguments.uninstall()

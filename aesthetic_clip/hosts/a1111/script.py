@@ -12,6 +12,7 @@ from ...errors import AestheticError
 from ...pages import accordion
 from ...settings import KNOBS, Knob, Settings, pasted
 from . import hook, options, xyz
+from .script_arguments import TITLE
 
 
 def rival() -> str:
@@ -29,7 +30,7 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
     """Title and first eight arguments are those of the WebUI's first extension, so that its API clients go on working."""
 
     def title(self) -> str:
-        return "Aesthetic embeddings"
+        return TITLE
 
     def show(self, is_img2img: bool) -> object:
         return scripts.AlwaysVisible
