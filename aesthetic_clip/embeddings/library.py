@@ -1,4 +1,4 @@
-"""The embedding folders: which embeddings there are, names that are safe as file names, and the files' upkeep."""
+"""The embedding folders: which embeddings there are, and the upkeep of their files."""
 
 from __future__ import annotations
 
@@ -6,76 +6,50 @@ import contextlib
 import datetime
 import difflib
 import os
-import re
-import shutil
+import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import AestheticError
-from ..files import probe_writable, write_atomically
-from ..settings import NO_EMBEDDING
-from .embedding import SUFFIXES, Embedding, load, save, to_bytes
+from ..errors import AestheticError, Remedy
+from ..files import is_temporary, keep_copy, locked, move, probe_writable, reason, write_atomically
+from ..files import replace as replace_file
+from .embedding import SUFFIXES, Embedding, load, to_bytes
+from .names import check_name, listed
+from .scan import PREVIEW_SUFFIXES, Entry, LeftOut, printable, scan, tell_once
 
-# Letters, digits and the marks that some scripts put on them; the rest by name.
-_WORD_CATEGORIES = ("L", "Nd", "M")
-_OTHERS = " .-_"
-# Letters and marks without a shape of their own: two names could look alike, or like nothing.
-_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-_WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\..*)?", re.IGNORECASE)
-_LONGEST_NAME = 100
-_LONGEST_NAME_BYTES = 200  # file systems allow 255, and suffixes and the mark of a temporary file come on top
+__all__ = ["TRASH", "Entry", "LeftOut", "Library", "Trashed", "check_name", "library"]
 
-# What the WebUI looks for beside a file, in its order.
-_PREVIEW_SUFFIXES = tuple(f"{dot}{kind}" for kind in ("png", "jpg", "jpeg", "webp") for dot in (".", ".preview."))
 TRASH = ".trash"
+_BIN_NAME = "%Y%m%d-%H%M%S-%f"
+# What belongs to an embedding by its name: the WebUI keeps pictures, descriptions and notes beside a file.
+_BELONGING = {*SUFFIXES, *PREVIEW_SUFFIXES, ".gif", ".preview.gif", ".json", ".txt", ".description.txt"}
+_TIDY_SECONDS = 3600
 
 
-def check_name(name: str) -> str:
-    """A name that may become a file in an embedding folder, on every system, in Unicode's composed form (NFC).
+@dataclass(frozen=True)
+class Trashed:
+    """An embedding in the trash.
 
-    Raises:
-        AestheticError: empty, too long, with path parts or odd characters, or reserved.
+    Attributes:
+        name: what it was called.
+        path: its file in the trash.
+        folder: the library's folder that it comes from.
+        when: it was put there.
     """
-    name = unicodedata.normalize("NFC", name.strip())
-    odd = next(
-        (
-            c
-            for c in name
-            if _INVISIBLE.match(c) or not (c in _OTHERS or unicodedata.category(c).startswith(_WORD_CATEGORIES))
-        ),
-        None,
-    )
-    problem = ""
-    if not name:
-        problem = "It is empty."
-    elif len(name) > _LONGEST_NAME:
-        problem = f"It has {len(name)} characters, {_LONGEST_NAME} are allowed."
-    elif "/" in name or "\\" in name or ".." in name:
-        problem = "It has path parts, and embeddings stay in their folder."
-    elif odd is not None:
-        problem = f"It has {odd!r}, and only letters, digits, space, dot, dash and underscore are allowed."
-    elif not unicodedata.category(name[0]).startswith(("L", "Nd")) or name[-1] in " .":
-        problem = "It has to begin with a letter or a digit, and can't end with a dot."
-    elif len(name.encode()) > _LONGEST_NAME_BYTES:
-        problem = f"It takes {len(name.encode())} bytes, file systems allow {_LONGEST_NAME_BYTES}."
-    elif _WINDOWS_DEVICES.fullmatch(unicodedata.normalize("NFKC", name)):
-        problem = "Windows reserves that word for a device."
-    elif name.lower() == NO_EMBEDDING.lower():
-        problem = "That word stands for no embedding."
-    elif name.lower().endswith(".preview"):
-        problem = "That ending is for preview pictures."
-    if problem:
-        raise AestheticError(
-            f"An aesthetic embedding can't be called {name!r}.", problem, "Choose a name such as 'my taste 1'."
-        )
-    return name
+
+    name: str
+    path: Path
+    folder: Path
+    when: datetime.datetime
 
 
 @dataclass(frozen=True)
 class Library:
     """Embeddings in one or several folders; where a name stands twice, the first folder wins.
+
+    Any number of threads and programs may read and change the same folders at once.
 
     Attributes:
         folders: searched in this order, with their subfolders; the first is where new ones go.
@@ -83,21 +57,49 @@ class Library:
 
     folders: tuple[Path, ...]
 
-    def paths(self) -> dict[str, Path]:
-        """Every embedding, by name: its path below its folder, with forward slashes, without suffix."""
-        found: dict[str, Path] = {}
+    def entries(self) -> list[Entry]:
+        """Every embedding, sorted by name; no file is opened. What had to be left out is logged once."""
+        entries, left_out = self._scan()
+        tell_once(left_out)
+        return entries
+
+    def left_out(self) -> list[LeftOut]:
+        """Files and folders that can't be used as they are."""
+        return self._scan()[1]
+
+    def _scan(self) -> tuple[list[Entry], list[LeftOut]]:
+        found: dict[str, Entry] = {}
+        left_out: list[LeftOut] = []
         for folder in self.folders:
-            # A .safetensors comes before the .pt of the same name, which it may hold and more.
-            files = [path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file()]
-            for path in sorted(files, key=lambda path: (SUFFIXES.index(path.suffix), path)):
-                relative = path.relative_to(folder)
-                # Dot folders hold the trash and other tools' files.
-                if not any(part.startswith(".") for part in relative.parts):
-                    found.setdefault(relative.with_suffix("").as_posix(), path)
-        return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+            entries, problems = scan(folder)
+            left_out += problems
+            for entry in entries:
+                found.setdefault(entry.name, entry)
+        return sorted(found.values(), key=lambda entry: (entry.name.lower(), entry.name)), left_out
+
+    def paths(self) -> dict[str, Path]:
+        """The file of every embedding, by name: its path below its folder, with forward slashes, without suffix."""
+        return {entry.name: entry.path for entry in self.entries()}
 
     def names(self) -> list[str]:
-        return list(self.paths())
+        return [entry.name for entry in self.entries()]
+
+    def entry(self, name: str) -> Entry:
+        """The embedding of this name; only files in the folders are ever found.
+
+        Raises:
+            AestheticError: there is none.
+        """
+        by_name = {entry.name: entry for entry in self.entries()}
+        # The name as its file has it is understood as well.
+        if (entry := by_name.get(name) or by_name.get(listed(name))) is not None:
+            return entry
+        near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.5)
+        raise AestheticError(
+            f"There is no aesthetic embedding {name!r}.",
+            f"There are {len(by_name)} in {', '.join(printable(str(folder)) for folder in self.folders)}.",
+            f"Did you mean {near[0]!r}?" if near else "Put the file there and refresh the list, or pick another one.",
+        )
 
     def find(self, name: str) -> Path:
         """The file of this embedding; only files in the folders are ever found.
@@ -105,15 +107,7 @@ class Library:
         Raises:
             AestheticError: there is none.
         """
-        paths = self.paths()
-        if name in paths:
-            return paths[name]
-        near = difflib.get_close_matches(name, paths, n=1, cutoff=0.5)
-        raise AestheticError(
-            f"There is no aesthetic embedding {name!r}.",
-            f"There are {len(paths)} in {', '.join(str(f) for f in self.folders)}.",
-            f"Did you mean {near[0]!r}?" if near else "Put the file there and refresh the list, or pick another one.",
-        )
+        return self.entry(name).path
 
     def load(self, name: str) -> Embedding:
         """Read an embedding by name.
@@ -121,6 +115,14 @@ class Library:
         Raises:
             AestheticError: there is none, or its file can't be used.
         """
+        for _ in range(3):
+            path = self.find(name)
+            try:
+                return load(path, name)
+            except AestheticError:
+                # Somebody may have replaced a .pt by a .safetensors since it was found.
+                if path.exists():
+                    raise
         return load(self.find(name), name)
 
     def preview(self, name: str) -> Path | None:
@@ -129,7 +131,7 @@ class Library:
         Raises:
             AestheticError: there is no such embedding.
         """
-        return next(iter(_previews(self.find(name))), None)
+        return self.entry(name).preview
 
     def save_preview(self, name: str, png: bytes) -> Path:
         """Write ``name.preview.png`` beside an embedding.
@@ -137,9 +139,10 @@ class Library:
         Raises:
             AestheticError: there is no such embedding, or the folder can't be written.
         """
-        path = self.find(name)
-        preview = self._own(path.with_name(f"{_stem(path)}.preview.png"))
-        write_atomically(preview, png)
+        with self._changing(self.entry(name).folder, f"The preview of {name!r} was not saved."):
+            path = self.find(name)
+            preview = self._own(path.with_name(f"{_stem(path)}.preview.png"))
+            write_atomically(preview, png)
         return preview
 
     def refuse_taken(self, name: str, overwrite: bool = False) -> str:
@@ -162,10 +165,10 @@ class Library:
         folder = self.folders[0]
         try:
             probe_writable(folder)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise AestheticError(
                 f"{name!r} could not be saved.",
-                f"{folder} can't be written: {error.strerror or error}.",
+                f"{folder} can't be written: {reason(error)}.",
                 "Make it a folder that this program may write to, and try again.",
             ) from error
         return name
@@ -173,49 +176,71 @@ class Library:
     def save_new(self, embedding: Embedding, name: str, overwrite: bool = False) -> Path:
         """Write an embedding into the first folder under a plain name, as ``.safetensors``.
 
-        What stood there under that name, pictures included, goes to the trash.
+        What stood there under that name, pictures included, goes to the trash. Of two
+        that save one new name at the same time, one is told that it is taken.
 
         Raises:
             AestheticError: a bad name, one that exists, or the folder can't be written.
         """
-        name = self.refuse_taken(name, overwrite)
-        path = self._own(self.folders[0] / f"{name}.safetensors")
-        content = replace(embedding, name=name)
-        old = [file for suffix in SUFFIXES if (file := path.with_name(name + suffix)).is_file()]
-        old += _previews(path)
-        if old:
-            # The file itself is copied, so that its place is never empty: the new one replaces it in one step.
-            bin_ = self._new_bin(self.folders[0])
-            with _explained(name):
-                for file in old:
-                    shutil.copy2(file, bin_ / file.name)
-        save(content, path)
-        with _explained(name):
+        name = check_name(name)
+        path = self.folders[0] / f"{name}.safetensors"
+        content = to_bytes(replace(embedding, name=name), path.suffix)
+        with self._changing(self.folders[0], f"{name!r} was not saved."):
+            self._refuse_same(name, allowed=name if overwrite else None)
+            self._own(path)
+            old = _belonging(path)
+            bin_ = self._copied_to_bin(old) if old else None
+            try:
+                write_atomically(path, content, new=not overwrite)
+            except FileExistsError as error:
+                raise _taken(name, name) from error
+            except AestheticError:
+                if bin_ is not None:
+                    _discard(bin_)
+                raise
             for file in old:
                 if file != path:
-                    file.unlink()
+                    try:
+                        file.unlink()
+                    except OSError as error:
+                        raise AestheticError(
+                            f"{name!r} was saved, but the old {file.name} stayed beside it.",
+                            f"It can't be removed: {reason(error)}.",
+                            f"Remove {file} by hand; a copy is in {bin_}.",
+                        ) from error
         return path
 
     def rename(self, name: str, new_name: str) -> Path:
-        """Give an embedding and its pictures a new plain name in the folder where they are.
+        """Give an embedding and what belongs to it a new plain name in the folder where they are.
+
+        Pictures that lie there under the new name without an embedding go to the trash.
 
         Raises:
             AestheticError: there is none, a bad name, one that exists, or the folder can't be written.
         """
-        path, new_name = self._own(self.find(name)), check_name(new_name)
-        prefix = name.rpartition("/")[0]
-        new_full = f"{prefix}/{new_name}" if prefix else new_name
-        self._refuse_same(new_full, allowed=name, but_spelling=True)
-        stem = _stem(path)
-        files = [path, *_previews(path)]
-        moves = [(file, self._own(file.with_name(new_name + file.name[len(stem) :]))) for file in files]
-        with _explained(name):
-            for old, new in moves:
-                os.replace(old, new)
-        return moves[0][1]
+        new_name = check_name(new_name)
+        folder = self.entry(name).folder
+        with self._changing(folder, f"{name!r} was not renamed."):
+            entry = self.entry(name)
+            path = self._own(entry.path)
+            prefix = entry.name.rpartition("/")[0]
+            new_full = f"{prefix}/{new_name}" if prefix else new_name
+            self._refuse_same(new_full, allowed=entry.name, but_spelling=True)
+            stem, files = _stem(path), _belonging(path)
+            moves = [(file, self._own(file.with_name(new_name + file.name[len(stem) :]))) for file in files]
+            orphans = [file for file in _belonging(path.with_name(new_name + path.suffix), True) if file not in files]
+            with _all_or_nothing(f"{name!r} was not renamed.") as step:
+                if orphans:
+                    bin_ = self._new_bin(folder) / path.relative_to(folder).parent
+                    bin_.mkdir(parents=True, exist_ok=True)
+                    for file in orphans:
+                        step(file, bin_ / file.name)
+                for old, new in moves:
+                    step(old, new)
+        return path.with_name(new_name + path.name[len(stem) :])
 
     def trash(self, name: str) -> Path:
-        """Move an embedding and its pictures into the trash of its folder; nothing is deleted for good.
+        """Move an embedding and what belongs to it into the trash of its folder; nothing is deleted for good.
 
         Returns:
             The file's new place, ``.trash/<time>/`` and its path below the folder.
@@ -223,14 +248,92 @@ class Library:
         Raises:
             AestheticError: there is none, or the folder can't be written.
         """
-        path = self._own(self.find(name))
-        root = next(folder for folder in self.folders if path.is_relative_to(folder))
-        bin_ = self._new_bin(root) / path.relative_to(root).parent
-        with _explained(name):
-            bin_.mkdir(parents=True, exist_ok=True)
-            for file in (path, *_previews(path)):
-                os.replace(file, bin_ / file.name)
+        failed = f"The files of {name!r} were not changed."
+        with self._changing(self.entry(name).folder, failed):
+            entry = self.entry(name)
+            path = self._own(entry.path)
+            top = self._new_bin(entry.folder)
+            bin_ = top / path.relative_to(entry.folder).parent
+            try:
+                with _all_or_nothing(failed) as step:
+                    bin_.mkdir(parents=True, exist_ok=True)
+                    for file in _belonging(path):
+                        step(file, bin_ / file.name)
+            except AestheticError:
+                _remove_empty(top)
+                raise
         return bin_ / path.name
+
+    def trashed(self) -> list[Trashed]:
+        """The embeddings in the folders' trash, the latest first."""
+        found = []
+        for folder in self.folders:
+            with contextlib.suppress(OSError, AestheticError), os.scandir(self._own(folder / TRASH)) as bins:
+                for bin_ in bins:
+                    if bin_.is_dir(follow_symlinks=False):
+                        when = _bin_time(bin_)
+                        entries, _ = scan(Path(bin_.path))
+                        found += [Trashed(entry.name, entry.path, folder, when) for entry in entries]
+        return sorted(found, key=lambda one: (one.when, one.name), reverse=True)
+
+    def restore(self, path: Path | str, new_name: str | None = None) -> Path:
+        """Move an embedding and what belongs to it from the trash back to where it was.
+
+        Args:
+            path: of its file in the trash, see :meth:`trashed`; nothing else is accepted.
+            new_name: what to call it now, e.g. since its old name is taken.
+
+        Raises:
+            AestheticError: it is not in the trash, the name is taken, or the folder can't be written.
+        """
+        one = next((one for one in self.trashed() if one.path == Path(path)), None)
+        if one is None:
+            raise AestheticError(
+                f"{Path(path).name} was not restored.", "It is not in the trash.", "Choose something that is there."
+            )
+        stem = _stem(one.path)
+        new_stem = stem if new_name is None else check_name(new_name)
+        prefix = one.name.rpartition("/")[0]
+        full = one.name if new_name is None else f"{prefix}/{new_stem}" if prefix else new_stem
+        top = one.folder / TRASH / one.path.relative_to(one.folder / TRASH).parts[0]
+        target = one.folder / one.path.relative_to(top).parent
+        failed = f"{one.name!r} was not restored."
+        with self._changing(one.folder, failed):
+            self._refuse_same(full, allowed=None)
+            self._own(target)
+            with _all_or_nothing(failed) as step:
+                target.mkdir(parents=True, exist_ok=True)
+                for file in _belonging(one.path):
+                    step(file, target / (new_stem + file.name[len(stem) :]))
+            _remove_empty(top)
+        return target / (new_stem + one.path.name[len(stem) :])
+
+    def move_home(self, name: str) -> Path:
+        """Move an embedding and what belongs to it into the first folder, below which it has the same path.
+
+        Returns:
+            Its file's new place; its old one, if it is in the first folder already.
+
+        Raises:
+            AestheticError: there is none, something is in its place, or a folder can't be written.
+        """
+        entry, home = self.entry(name), self.folders[0]
+        if entry.folder == home:
+            return entry.path
+        failed = f"{name!r} was not moved."
+        with contextlib.ExitStack() as stack:
+            # In one order, so that two that move things between the same folders don't wait for each other.
+            for folder in sorted((entry.folder, home)):
+                stack.enter_context(self._changing(folder, failed))
+            path = self._own(entry.path)
+            target = home / path.relative_to(entry.folder)
+            stack.enter_context(_explained(failed))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._own(target)
+            with _all_or_nothing(failed) as step:
+                for file in _belonging(path):
+                    step(file, target.with_name(file.name))
+        return target
 
     def export(
         self, name: str, target: Path | None = None, suffix: str | None = None, overwrite: bool = False
@@ -246,28 +349,27 @@ class Library:
         Raises:
             AestheticError: there is none, it does not fit the format, or ``target`` is taken or can't be written.
         """
-        if target is not None and (target.is_dir() or (target.exists() and not overwrite)):
-            raise AestheticError(
-                f"{name!r} was not exported.",
-                f"There is already something at {target}.",
-                "Name a file that does not exist yet, or allow to overwrite it.",
-            )
+        taken = AestheticError(
+            f"{name!r} was not exported.",
+            f"There is already something at {target}.",
+            "Name a file that does not exist yet, or allow to overwrite it.",
+            Remedy.OVERWRITE,
+        )
+        if target is not None and (os.path.isdir(target) or (os.path.lexists(target) and not overwrite)):
+            raise taken
         data = to_bytes(self.load(name), suffix or (target.suffix if target else SUFFIXES[0]))
         if target is not None:
-            write_atomically(target, data)
+            try:
+                write_atomically(target, data, new=not overwrite)
+            except FileExistsError as error:
+                raise taken from error
         return data
 
     def _refuse_same(self, name: str, allowed: str | None, but_spelling: bool = False) -> None:
         """Refuse a name that is there, or one that differs only in case, which Windows takes for the same."""
         for there in self.names():
             if _same(there, name) and not (there == allowed and (there == name or but_spelling)):
-                raise AestheticError(
-                    f"There is already an aesthetic embedding {there!r}.",
-                    "" if there == name else f"{name!r} would be the same file on some systems.",
-                    "Choose another name, or allow to overwrite it."
-                    if there == name
-                    else "Choose another name, or the same spelling.",
-                )
+                raise _taken(there, name)
 
     def _own(self, path: Path) -> Path:
         """``path``, if neither it nor a folder on the way is a link out of the library's folders."""
@@ -280,22 +382,53 @@ class Library:
             )
         return path
 
+    @contextlib.contextmanager
+    def _changing(self, folder: Path, failed: str) -> Iterator[None]:
+        """Nobody else changes this folder meanwhile; an error of the system becomes one that says ``failed``."""
+        with _explained(failed):
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder):
+                _tidy(folder)
+                yield
+
     def _new_bin(self, root: Path) -> Path:
         """A new folder in the trash of ``root``, named after the time."""
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-        path = self._own(root / TRASH / now)
-        with _explained(TRASH):
-            path.mkdir(parents=True)
-        return path
+        while True:
+            path = self._own(root / TRASH / datetime.datetime.now().strftime(_BIN_NAME))
+            path.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+            if not path.is_dir():
+                raise NotADirectoryError(20, "There is a file in place of the trash folder", str(path.parent))
+
+    def _copied_to_bin(self, files: Sequence[Path]) -> Path:
+        """The same files in a new bin as well, so that their place is never empty."""
+        bin_ = self._new_bin(self.folders[0])
+        try:
+            for file in files:
+                keep_copy(file, bin_ / file.name)
+        except OSError:
+            _discard(bin_)
+            raise
+        return bin_
 
 
 def _stem(path: Path) -> str:
     return path.name[: -len(path.suffix)]
 
 
-def _previews(path: Path) -> list[Path]:
-    """The pictures beside an embedding's file."""
-    return [file for suffix in _PREVIEW_SUFFIXES if (file := path.with_name(_stem(path) + suffix)).is_file()]
+def _belonging(path: Path, any_case: bool = False) -> list[Path]:
+    """The files of an embedding: itself first, other formats under its name, pictures, texts; none if the folder is gone."""
+    stem = _stem(path)
+    found = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(path.parent) as listing:
+        for file in listing:
+            start, ending = file.name[: len(stem)], file.name[len(stem) :]
+            same = _same(start, stem) if any_case else start == stem
+            if same and ending.lower() in _BELONGING and not file.is_dir():
+                found.append(path.with_name(file.name))
+    return sorted(found, key=lambda file: (file != path, file.name))
 
 
 def _same(a: str, b: str) -> bool:
@@ -305,16 +438,116 @@ def _same(a: str, b: str) -> bool:
     return plain(a) == plain(b)
 
 
+def _taken(there: str, name: str) -> AestheticError:
+    if there == name:
+        return AestheticError(
+            f"There is already an aesthetic embedding {there!r}.",
+            "",
+            "Choose another name, or allow to overwrite it.",
+            Remedy.OVERWRITE,
+        )
+    return AestheticError(
+        f"There is already an aesthetic embedding {there!r}.",
+        f"{name!r} would be the same file on some systems.",
+        "Choose another name, or the same spelling.",
+    )
+
+
+def _bin_time(bin_: os.DirEntry[str]) -> datetime.datetime:
+    try:
+        return datetime.datetime.strptime(bin_.name, _BIN_NAME)
+    except ValueError:  # somebody made it by hand
+        return datetime.datetime.fromtimestamp(bin_.stat(follow_symlinks=False).st_mtime)
+
+
+def _discard(bin_: Path) -> None:
+    """Take copies back that were made for nothing; the files themselves are where they were."""
+    with contextlib.suppress(OSError):
+        for copy in bin_.iterdir():
+            copy.unlink()
+        bin_.rmdir()
+
+
+def _remove_empty(top: Path) -> None:
+    for folder, _, _ in os.walk(top, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+_tidied: dict[Path, float] = {}
+
+
+def _tidy(root: Path) -> None:
+    """Now and then remove what killed programs left in the trash: halves of copies, bins with nothing in them.
+
+    The folder is locked, so nobody is at work there.
+    """
+    if time.monotonic() - _tidied.get(root, -_TIDY_SECONDS) < _TIDY_SECONDS:
+        return
+    _tidied[root] = time.monotonic()
+    with contextlib.suppress(OSError), os.scandir(root / TRASH) as bins:
+        for bin_ in bins:
+            if bin_.is_dir(follow_symlinks=False):
+                for file in os.listdir(bin_.path):
+                    if is_temporary(file):
+                        os.unlink(os.path.join(bin_.path, file))
+                _remove_empty(Path(bin_.path))
+
+
 @contextlib.contextmanager
-def _explained(name: str) -> Iterator[None]:
+def _all_or_nothing(failed: str) -> Iterator[Callable[[Path, Path], None]]:
+    """Moves files one by one; when one can't be moved, those before it go back to where they were.
+
+    Raises:
+        AestheticError: nothing was moved, or it says what is where.
+    """
+    done: list[tuple[Path, Path]] = []
+
+    def shift(old: Path, new: Path) -> None:
+        if os.path.lexists(new) and os.path.samefile(old, new):
+            replace_file(old, new)  # only the case differs, on a system that takes no notice of it
+        else:
+            move(old, new)
+
+    def step(old: Path, new: Path) -> None:
+        shift(old, new)
+        done.append((old, new))
+
+    try:
+        yield step
+    except BaseException as error:
+        stuck = []
+        for old, new in reversed(done):
+            try:
+                shift(new, old)
+            except OSError:
+                stuck.append(f"{old} is now {new}")
+        if not isinstance(error, OSError):
+            raise
+        if stuck:
+            raise AestheticError(
+                f"{failed[:-1]}, and not all of it could be put back.",
+                f"{reason(error)}: {error.filename}.",
+                f"{'; '.join(stuck)}: move that back by hand.",
+            ) from error
+        raise _refused(failed, error) from error
+
+
+@contextlib.contextmanager
+def _explained(failed: str) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise AestheticError(
-            f"The files of {name!r} were not changed.",
-            f"{error.strerror or error}: {error.filename}.",
-            "Check that the folder can be written and has space left.",
-        ) from error
+    except (OSError, ValueError) as error:
+        raise _refused(failed, error) from error
+
+
+def _refused(failed: str, error: OSError | ValueError) -> AestheticError:
+    where = getattr(error, "filename", None)
+    return AestheticError(
+        failed,
+        f"{reason(error)}{f': {where}' if where else ''}.",
+        "Check that the folder can be written and has space left; everything is where it was.",
+    )
 
 
 def library(folders: Sequence[Path | str]) -> Library:

@@ -216,7 +216,7 @@ def encoders(webui: WebUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture(scope="module")
 def shelf(webui: WebUI) -> Path:
     """The folder where new embeddings go."""
-    return webui.data_dir / "extensions" / "aesthetic-gradients" / "aesthetic_embeddings"
+    return webui.data_dir / "models" / "aesthetic_embeddings"
 
 
 @pytest.fixture(scope="module")
@@ -525,12 +525,12 @@ def test_lists_follow_on_a_page_opened_later(tab: CreateTab, page: Any, webui: W
 def test_refused_names(tab: CreateTab, pictures: Path, shelf: Path, name: str, sentence: str) -> None:
     if name == "existing" and not (shelf / "existing.safetensors").exists():
         save(Embedding("existing", {VIT_L: unit(torch.ones(768))}), shelf / "existing.safetensors")
-    before = {path: path.stat().st_mtime for path in shelf.parent.parent.rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime for path in shelf.parent.rglob("*") if path.is_file()}
     said = tab.create(name, pictures)
     snap(tab.page, "refused-name")
     assert sentence in said
     assert_a_sentence(said)
-    after = {path: path.stat().st_mtime for path in shelf.parent.parent.rglob("*") if path.is_file()}
+    after = {path: path.stat().st_mtime for path in shelf.parent.rglob("*") if path.is_file()}
     assert after == before
 
 

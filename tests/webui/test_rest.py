@@ -44,7 +44,7 @@ def host(webui: WebUI, encoder: Path) -> Iterator[WebUI]:
 
 @pytest.fixture(scope="module")
 def shelf(webui: WebUI) -> Path:
-    return webui.data_dir / "extensions" / EXTENSION / "aesthetic_embeddings"
+    return webui.data_dir / "models" / "aesthetic_embeddings"
 
 
 @pytest.fixture(scope="module")

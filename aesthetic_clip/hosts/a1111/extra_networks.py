@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import html
 import os
 from collections.abc import Iterator
 from typing import Any
 
 from modules import extra_networks, shared, ui_extra_networks
 
-from ...method.tags import TAG
+from ...embeddings.scan import Entry, is_text
+from ...errors import AestheticError
+from ...method.tags import TAG, tag_text
 from ...settings import BY_NAME
 from . import options
 
@@ -27,7 +31,12 @@ class AestheticNetwork(extra_networks.ExtraNetwork):  # type: ignore[misc]
 
 
 class AestheticPage(ui_extra_networks.ExtraNetworksPage):  # type: ignore[misc]
-    """Cards; a click puts the tag into the prompt."""
+    """Cards; a click puts the tag into the prompt.
+
+    The WebUI walks the folders by itself to draw its buttons and its tree of folders, where one that
+    can't be read takes the page away, and writes names into HTML as they are. So both are drawn
+    here, from the embeddings that are listed.
+    """
 
     def __init__(self) -> None:
         super().__init__("Aesthetic")
@@ -36,30 +45,79 @@ class AestheticPage(ui_extra_networks.ExtraNetworksPage):  # type: ignore[misc]
         pass
 
     def create_item(self, name: str, index: int | None = None, enable_filter: bool = True) -> dict[str, Any] | None:
-        path = options.embeddings().paths().get(name)
-        if path is None:
+        try:
+            return self._item(options.embeddings().entry(name), index)
+        except AestheticError:
             return None
-        stem = str(path.with_suffix(""))
-        tag = f"<{TAG}:{name}:{BY_NAME['weight'].default:g}>"
-        return {
-            "name": name,
-            "filename": str(path),
-            "shorthash": "",
-            "preview": self.find_preview(stem),
-            "description": self.find_description(stem),
-            "search_terms": [self.search_terms_from_path(str(path))],
-            "prompt": ui_extra_networks.quote_js(tag),
-            "local_preview": f"{stem}.preview.{shared.opts.samples_format}",
-            "sort_keys": {"default": index, **self.get_sort_keys(str(path))},
-        }
 
     def list_items(self) -> Iterator[dict[str, Any]]:
-        for index, name in enumerate(options.embeddings().names()):
-            if (item := self.create_item(name, index)) is not None:
+        for index, entry in enumerate(options.embeddings().entries()):
+            if (item := self._item(entry, index)) is not None:
                 yield item
 
+    def _item(self, entry: Entry, index: int | None) -> dict[str, Any] | None:
+        stem = str(entry.path)[: -len(entry.path.suffix)]
+        try:
+            return {
+                "name": entry.name,
+                "filename": str(entry.path),
+                "shorthash": "",
+                "preview": self.find_preview(stem),
+                "description": self.find_description(stem),
+                # By name as well: what a folder's button searches for.
+                "search_terms": [self.search_terms_from_path(str(entry.path)), f"/{entry.name}"],
+                "prompt": ui_extra_networks.quote_js(tag_text(entry.name, BY_NAME["weight"].default)),
+                "local_preview": f"{stem}.preview.{shared.opts.samples_format}",
+                "sort_keys": {"default": index, **self.get_sort_keys(str(entry.path))},
+            }
+        except OSError:  # its folder is gone since it was listed
+            return None
+
+    def create_item_html(self, tabname: str, item: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        # The WebUI's templates take these two as HTML.
+        terms = [html.escape(term) for term in item.get("search_terms", [])]
+        escaped = {**item, "filename": html.escape(item["filename"]), "search_terms": terms}
+        return super().create_item_html(tabname, escaped, *args, **kwargs)
+
+    def create_tree_file_item_html(self, tabname: str, file_path: str, item: dict[str, Any]) -> Any:
+        escaped = {**item, "name": html.escape(item["name"])}
+        return super().create_tree_file_item_html(tabname, html.escape(file_path), escaped)
+
+    def create_tree_view_html(self, tabname: str) -> str:
+        """The embeddings in their folders (WebUI 1.9 and later)."""
+        root: dict[str, Any] = {}
+        for item in self.items.values():
+            *folders, name = item["name"].split("/")
+            functools.reduce(lambda place, folder: place.setdefault(f"{folder}/", {}), folders, root)[name] = item
+
+        def drawn(place: dict[str, Any], prefix: str) -> str:
+            rows = {True: "", False: ""}
+            for key in sorted(place, key=shared.natural_sort_key):
+                is_folder = key.endswith("/")
+                if is_folder:
+                    below = drawn(place[key], prefix + key)
+                    rows[True] += self.create_tree_dir_item_html(tabname, html.escape(prefix + key[:-1]), below) or ""
+                else:
+                    rows[False] += self.create_tree_file_item_html(tabname, prefix + key, place[key])
+            return rows[True] + rows[False]
+
+        return f"<ul class='tree-list tree-list--tree'>{drawn(root, '')}</ul>"
+
+    def create_dirs_view_html(self, tabname: str) -> str:
+        """A button for each folder that has embeddings in it, and one for all (WebUI 1.10)."""
+        parts = [item["name"].split("/")[:-1] for item in self.items.values()]
+        folders = {"/".join(part[:depth]) + "/" for part in parts for depth in range(1, len(part) + 1)}
+        names = ["", *sorted(folders, key=shared.natural_sort_key)] if folders else []
+        click = html.escape(f'extraNetworksSearchButton("{tabname}", "{self.extra_networks_tabname}", event)')
+        return "".join(
+            f"<button class='lg secondary gradio-button custom-button{'' if name else ' search-all'}' "
+            f"onclick='{click}'>{html.escape(name or 'all')}</button>"
+            for name in names
+        )
+
     def allowed_directories_for_previews(self) -> list[str]:
-        return [os.fspath(folder) for folder in options.embeddings().folders]
+        # The WebUI shows them on its page, so they have to be texts.
+        return [os.fspath(folder) for folder in options.embeddings().folders if is_text(os.fspath(folder))]
 
 
 def register() -> None:

@@ -18,7 +18,7 @@ from modules.processing import StableDiffusionProcessing
 
 from ...errors import AestheticError
 from ...method.personalize import Encoded, Taste, taste
-from ...method.tags import TAG, parse_tag
+from ...method.tags import TAG, parse_tag, refuse_scheduled_tags
 from ...settings import KNOBS, Settings
 from . import options
 from .conditioning import Conditioning, Report
@@ -157,6 +157,10 @@ def _wanted(p: Any, prompts: Any, extra_network_data: Any) -> tuple[Taste | None
     if getattr(prompts, "is_negative_prompt", False) and not asked.settings.negative_prompt:
         return None, asked
     tags = [] if p.disable_extra_networks else (extra_network_data or {}).get(TAG, [])
+    if tags:
+        # As they were typed: the WebUI has taken the tags out of what it gives here.
+        for prompt in {*(getattr(p, "all_prompts", None) or ()), *(getattr(p, "all_hr_prompts", None) or ())}:
+            refuse_scheduled_tags(prompt)
     return taste(asked.settings, [parse_tag(tag.items) for tag in tags], options.embeddings().load), asked
 
 

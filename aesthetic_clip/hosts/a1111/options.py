@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import gradio as gr
 from modules import paths, shared
 
 from ...clip.text_projection import ProjectionSources
-from ...embeddings.library import Library, library
+from ...embeddings.library import LeftOut, Library, library
+from ...embeddings.scan import printable, tell_once
 from ...method.optimize import Memory
 from ...spaces import PUBLISHED, Space
 
@@ -23,7 +25,12 @@ _ENCODERS = {space: f"aesthetic_image_encoder_{space.dim}" for space in PUBLISHE
 
 def register() -> None:
     """Add the settings page (callback ``on_ui_settings``)."""
-    _add(_FOLDER, "", "Another folder with aesthetic embeddings", "searched after the extension's own, with subfolders")
+    _add(
+        _FOLDER,
+        "",
+        "Another folder with aesthetic embeddings",
+        "searched with its subfolders, after models/aesthetic_embeddings, where new ones go",
+    )
     _add(
         _PROJECTION,
         "",
@@ -55,23 +62,33 @@ def _add(key: str, default: object, label: str, info: str = "") -> None:
 
 
 def embeddings() -> Library:
-    """The embedding folders: the extension's, the WebUI's two, the one from the settings."""
+    """The embedding folders; the first, where new ones go, is in the WebUI's models folder.
+
+    Those in the extension's own folder, where version 1.0 put them and a removal of the
+    extension would take them along, are found as well.
+    """
     data = Path(paths.data_path)
     folders = [
-        EXTENSION / "aesthetic_embeddings",
-        data / "aesthetic_embeddings",
+        Path(paths.models_path) / "aesthetic_embeddings",
         data / "models" / "aesthetic_embeddings",
+        data / "aesthetic_embeddings",
+        EXTENSION / "aesthetic_embeddings",
     ]
-    if chosen := _text(_FOLDER):
-        folders.append(Path(chosen).expanduser())
+    if (chosen := _path(_FOLDER)) is not None:
+        folders.append(chosen)
+        try:
+            os.stat(chosen)
+        except FileNotFoundError:
+            tell_once([LeftOut(printable(str(chosen)), "the folder named in the settings is not there")])
+        except (OSError, ValueError):  # the library says so
+            pass
     return library(folders)
 
 
 def projection_sources() -> ProjectionSources:
     """Where CLIP ViT-L/14's text projection may be."""
-    chosen = _text(_PROJECTION)
     return ProjectionSources(
-        path=Path(chosen).expanduser() if chosen else None,
+        path=_path(_PROJECTION),
         clip_folders=clip_folders(),
         cache_folder=models_folder(),
         report=lambda line: print(f"Aesthetic Gradients: {line}"),
@@ -106,3 +123,9 @@ def memory() -> Memory:
 
 def _text(key: str) -> str:
     return str(getattr(shared.opts, key, "") or "").strip().strip('"')
+
+
+def _path(key: str) -> Path | None:
+    """What the setting names; a ``~nobody`` that is no user's stays as it is, and is found not to be there."""
+    text = _text(key)
+    return Path(os.path.expanduser(text)) if text else None

@@ -1,23 +1,21 @@
 """Names and the upkeep of the embedding folders."""
 
-import os
 import tempfile
-import unicodedata
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from aesthetic_clip.embeddings.embedding import Embedding, load, save
-from aesthetic_clip.embeddings.library import TRASH, Library, check_name, library
+from aesthetic_clip.embeddings.library import TRASH, Library, library
+from aesthetic_clip.embeddings.names import check_name
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import VIT_BIGG, VIT_L
 
-WINDOWS_FORBIDDEN = set('<>:"/\\|?*')
+from .test_names import NAMES
 
 
 def embedding(name: str = "x", seed: int = 0, **metadata: str) -> Embedding:
@@ -37,87 +35,6 @@ def files(folder: Path) -> list[str]:
 
 
 # Names
-
-
-@pytest.mark.parametrize(
-    "name", ["a", "my taste 1", "v1.5", "a_b-c", "día", "мой вкус", "私の好み", "सुंदर", "ท้องฟ้า", "3 cats", "Console"]
-)
-def test_accepts(name: str) -> None:
-    assert check_name(f"  {name} ") == unicodedata.normalize("NFC", name)
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("", "empty"),
-        ("   ", "empty"),
-        ("../../x", "path parts"),
-        ("a/b", "path parts"),
-        ("a\\b", "path parts"),
-        ("a..b", "path parts"),
-        ("C:x", "':'"),
-        ("a\0b", "'\\x00'"),
-        ("a\nb", "'\\n'"),
-        ("😀", "'😀'"),
-        ("a*", "'*'"),
-        (".hidden", "begin"),
-        ("-x", "begin"),
-        ("_x", "begin"),
-        ("x.", "end with a dot"),
-        ("\u0301a", "begin"),
-        ("CON", "device"),
-        ("nul.txt", "device"),
-        ("Com1", "device"),
-        ("com¹", "'¹'"),
-        ("aux .b", "device"),
-        ("none", "no embedding"),
-        ("x.preview", "preview"),
-        ("a" * 101, "101 characters"),
-        ("私" * 70, "210 bytes"),
-        ("\u3164", "only letters"),
-        ("a\u202eb", "only letters"),
-        ("a\u200bb", "only letters"),
-    ],
-)
-def test_refuses_with_the_reason(name: str, reason: str) -> None:
-    with pytest.raises(AestheticError) as caught:
-        check_name(name)
-    assert reason in caught.value.why
-    assert caught.value.do
-
-
-def test_composed_and_decomposed_are_one_name() -> None:
-    assert check_name("e\u0301te\u0301") == check_name("été") == "été"
-
-
-NAMES = st.one_of(
-    st.text(max_size=40),
-    st.text(st.sampled_from("abCOMNUL123 ._-/\\:\u0301é私\u3164¹"), max_size=12),
-    st.text(st.characters(categories=["L", "Nd", "Mn", "Mc"]), min_size=1, max_size=120),
-)
-
-
-@hypothesis_settings(max_examples=2000, deadline=None)
-@given(NAMES)
-@example("con.")
-@example("..")
-def test_accepted_names_are_legal_everywhere(name: str) -> None:
-    try:
-        good = check_name(name)
-    except AestheticError:
-        return
-    assert check_name(good) == good
-    assert unicodedata.is_normalized("NFC", good)
-    assert not WINDOWS_FORBIDDEN & set(good)
-    assert not any(ord(c) < 32 for c in good)
-    assert good[-1] not in " ."
-    assert good[0] not in " ."
-    assert good.partition(".")[0].strip().upper() not in {"CON", "PRN", "AUX", "NUL", "COM1", "LPT1"}
-    assert len(f".{good}.safetensors.{2**31}.tmp".encode()) <= 255
-    root = Path("/library")
-    path = Path(os.path.normpath(root / f"{good}.safetensors"))
-    assert path.parent == root
-    assert path.name == f"{good}.safetensors"
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
