@@ -35,6 +35,7 @@ class AdamInBackward:
         self.moments_away = moments_away
         self._steps = 0
         self._moments: dict[int, tuple[Tensor, Tensor]] = {}
+        self._counts: dict[int, Tensor] = {}
         self._free: Tensor | None = None
         self._hooks: list[RemovableHandle] = []
 
@@ -90,6 +91,10 @@ class AdamInBackward:
         if self._steps == 1:
             m.zero_()
             v.zero_()
+            if not self._counts:
+                # One transfer to the device for all: torch counts the steps of each tensor there, in place.
+                zeros = torch.zeros(len(self.parameters), device=parameter.device, dtype=torch.float32)
+                self._counts = {id(p): count for p, count in zip(self.parameters, zeros.unbind())}
         # Without an optimizer object: a hundred of them would cost as much as their work.
         adam(
             [parameter],
@@ -97,7 +102,7 @@ class AdamInBackward:
             [m],
             [v],
             [],
-            [torch.tensor(self._steps - 1.0, device=parameter.device)],
+            [self._counts[id(parameter)]],
             fused=True,
             amsgrad=False,
             beta1=BETA1,

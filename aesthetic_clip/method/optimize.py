@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from ..clip.text_encoder import TextEncoder, Weights, plain_fp32
-from ..errors import AestheticError
+from ..errors import AestheticError, Remedy
 from .adam import AdamInBackward
 
 
@@ -74,10 +74,13 @@ def optimize(
     memory = choose_memory(encoder, memory)
     with plain_fp32(encoder.device), _explained_out_of_memory(encoder, memory):
         # Clones made in here are ordinary tensors even where the host works in inference mode.
-        ids = ids.clone().unsqueeze(0)
+        ids = ids.to(encoder.device, copy=True).unsqueeze(0)
         weights = encoder.weights(ids).map(
             lambda p: p.to(
-                torch.promote_types(p.dtype, torch.float32), copy=True, memory_format=torch.contiguous_format
+                encoder.device,
+                torch.float64 if p.dtype == torch.float64 else torch.float32,
+                copy=True,
+                memory_format=torch.contiguous_format,
             ).requires_grad_()
         )
         target = target.to(weights.token_rows, copy=True)
@@ -134,9 +137,11 @@ def _explained_out_of_memory(encoder: TextEncoder, memory: Memory) -> Iterator[N
             error
         ):
             raise
-        lower = "" if memory is Memory.LOW else "set Settings > Aesthetic Gradients > Memory to Low, "
+        low = "" if memory is Memory.LOW else "choose Memory.LOW, "
         raise AestheticError(
             f"There was not enough memory on {encoder.device} to personalise the prompt.",
             f"{encoder.space.name} needs {bytes_needed(encoder, memory) / 2**30:.1f} GB beside the model for it.",
-            f"Close other programs, {lower}start the WebUI with --medvram, or use a checkpoint with a smaller text encoder.",
+            f"Close other programs, {low}move other models off {encoder.device}, "
+            "or use a model with a smaller text encoder.",
+            Remedy.MEMORY,
         ) from error

@@ -177,14 +177,7 @@ def personalize(
         own = encoder.text_feature(ids[: end + 1])
         target = centred(own, target.to(own), centre.to(own), settings.centre_strength)
     optimized = optimize(encoder, ids[: end + 1], target, settings.steps, settings.lr, before_pass, memory)
-    parameters = dict(encoder.module.named_parameters())
-    weights = optimized.weights
-    # The host computes in its own precision.
-    weights = type(weights)(
-        {name: p.to(parameters[name].dtype) for name, p in weights.parameters.items()},
-        weights.token_ids,
-        weights.token_rows.to(encoder.token_embedding.weight.dtype),
-    )
+    weights = encoder.in_own_precision(optimized.weights)
     before_pass(settings.steps)
     with torch.no_grad():
         hidden, pooled = encoder.call(encode, weights, ids.unsqueeze(0))
