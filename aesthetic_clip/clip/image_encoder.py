@@ -6,7 +6,7 @@ import contextlib
 import gc
 import inspect
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AestheticError, first_line
+from ..progress import Progress, silent
 from ..spaces import Space
 from .image_encoder_files import (
     DOWNLOADS,
     AllowDownload,
     Checkpoint,
-    DownloadProgress,
     download,
     find_checkpoint,
     nothing_found,
@@ -92,8 +92,7 @@ def load_encoder(
     folders: Sequence[Path] = (),
     device: str | torch.device = "cpu",
     allow_download: AllowDownload | None = None,
-    progress: DownloadProgress | None = None,
-    stopped: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
 ) -> ImageEncoder:
     """The image encoder of a space, from where it is found first.
 
@@ -103,12 +102,11 @@ def load_encoder(
         folders: more places to look in; a download goes to the first of them.
         device: where it is to compute.
         allow_download: is told size in bytes and a description, and decides; None is no.
-        progress: is told bytes done and bytes in all during a download.
-        stopped: ends a download when it says True; what has come is kept for the next try.
+        progress: is told bytes done and bytes in all during a download; may raise to stop.
 
     Raises:
         AestheticError: there is none, or what is there can't be used.
-        Interrupted: stopped while downloading.
+        Interrupted: stopped by ``progress``; what has come is kept for the next try.
     """
     checkpoint = find_checkpoint(space, path, folders)
     if checkpoint is None:
@@ -116,7 +114,7 @@ def load_encoder(
         if allow_download is None or space.hub_id is None or offline():
             why = "Downloads are switched off (HF_HUB_OFFLINE)." if offline() else ""
             raise nothing_found(space, folder, why)
-        checkpoint = download(space, folder, allow_download, progress, stopped)
+        checkpoint = download(space, folder, allow_download, progress)
     return load(space, checkpoint).to(device)
 
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import http.client
 import json
 import os
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import AestheticError, Interrupted, first_line
+from ..download import DownloadFailed, fetch_file, is_digest
+from ..errors import AestheticError, Remedy, first_line
+from ..progress import Progress, silent
 from ..spaces import Space
 
 AllowDownload = Callable[[int, str], bool]
-DownloadProgress = Callable[[int, int], None]
 
 DOWNLOADS = Path("~/.cache/aesthetic_clip").expanduser()
 _OPENAI_CACHE = Path("~/.cache/clip").expanduser()
@@ -29,8 +26,6 @@ _TRANSFORMERS_FILES = (
     "pytorch_model.bin.index.json",
 )
 _OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
-_CHUNK = 2**20
-_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,8 @@ def nothing_found(space: Space, folder: Path, why: str = "") -> AestheticError:
     return AestheticError(
         f"There is no image encoder for {space.name}.",
         why or "It is in none of the caches of Hugging Face, open_clip and OpenAI's CLIP.",
-        do + "or give its path in the settings, or allow the download.",
+        do + "or name its path, or allow the download.",
+        Remedy.IMAGE_ENCODER,
     )
 
 
@@ -111,7 +107,10 @@ def _given(space: Space, path: Path) -> Checkpoint:
     subject = f"The image encoder for {space.name} can't be loaded from {path}."
     if not path.exists():
         raise AestheticError(
-            subject, "There is no such file or folder.", "Correct the path in the settings, or empty it."
+            subject,
+            "There is no such file or folder.",
+            "Correct the path, or leave it out to have it looked for.",
+            Remedy.IMAGE_ENCODER,
         )
     if path.is_dir():
         found = _in_folder(space, path) or _openai_file(space, path)
@@ -166,17 +165,22 @@ def download(
     space: Space,
     folder: Path,
     allow: AllowDownload,
-    progress: DownloadProgress | None = None,
-    stopped: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
 ) -> Checkpoint:
     """Fetch a space's encoder from the Hugging Face hub into a folder of its own below ``folder``.
 
     Resumed after a break or a stop, and checked against the hub's hash. The
     whole model is fetched, as it is published; its text half is not loaded.
 
+    Args:
+        space: whose encoder.
+        folder: where its folder goes.
+        allow: is told the size in bytes and a description, and decides.
+        progress: is told the bytes done and the bytes in all; may raise to stop.
+
     Raises:
         AestheticError: refused, no network, no room, or not what the hub announced.
-        Interrupted: stopped.
+        Interrupted: stopped by ``progress``; what has come is kept for the next try.
     """
     if space.hub_id is None:
         raise nothing_found(space, folder)
@@ -197,8 +201,10 @@ def download(
             )
         before = 0
         for part in parts:
-            _fetch(part, target, _shifted(progress, before, total), stopped, subject)
+            fetch_file(part.url, target / part.name, part.size, part.etag, _shifted(space, progress, before, total))
             before += part.size
+    except DownloadFailed as failure:
+        raise AestheticError(subject, failure.why, failure.do) from failure
     except OSError as error:
         raise AestheticError(
             subject,
@@ -211,8 +217,14 @@ def download(
     return found
 
 
-def _shifted(progress: DownloadProgress | None, before: int, total: int) -> Callable[[int], None]:
-    return lambda done: progress(before + done, total) if progress else None
+def _shifted(space: Space, progress: Progress, before: int, total: int) -> Progress:
+    """That of one file, as a part of all of them."""
+
+    def told(done: int, _size: int, _line: str) -> None:
+        done += before
+        progress(done, total, f"Downloading the image encoder for {space.name}: {done >> 20} of {total >> 20} MB")
+
+    return told
 
 
 @dataclass(frozen=True)
@@ -232,8 +244,8 @@ def _remote(repo: str, names: Sequence[str], subject: str) -> _Remote:
     for name in names:
         try:
             meta = get_hf_file_metadata(hf_hub_url(repo, name))
-            if not meta.size or not meta.etag:
-                raise ValueError("the hub tells neither its size nor its hash")
+            if not meta.size or not is_digest(meta.etag or ""):
+                raise ValueError("the hub does not tell its size and its hash")
             return _Remote(name, meta.location, meta.size, meta.etag)
         except EntryNotFoundError:
             continue
@@ -243,59 +255,6 @@ def _remote(repo: str, names: Sequence[str], subject: str) -> _Remote:
     raise AestheticError(
         subject,
         f"{names[0]} of {repo} can't be reached ({first_line(failure)}).",
-        "Check the network, or get it by other means and name its path in the settings.",
+        "Check the network, or get it by other means and name its path.",
+        Remedy.IMAGE_ENCODER,
     ) from failure
-
-
-def _fetch(
-    remote: _Remote, folder: Path, progress: Callable[[int], object], stopped: Callable[[], bool], subject: str
-) -> None:
-    # The hash in its name keeps a rest of an older version from being continued with a newer one.
-    part = folder / f".{remote.name}.{remote.etag[:16]}.part"
-    failures = 0
-    while (have := part.stat().st_size if part.exists() else 0) < remote.size:
-        try:
-            _continue(remote, part, have, progress, stopped)
-            failure = "the connection ended early"
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            failure = str(error)
-        progressed = part.exists() and part.stat().st_size > have
-        failures = 0 if progressed else failures + 1
-        if failures >= _TRIES:
-            raise AestheticError(
-                subject, f"{remote.name} did not come whole ({failure}).", "Try again: it continues where it ended."
-            )
-    if not _is_whole(part, remote):
-        part.unlink()
-        raise AestheticError(
-            subject,
-            f"What came as {remote.name} is not what the hub announced (wrong hash).",
-            "Try again; if it happens again, something between you and the hub changes files.",
-        )
-    os.replace(part, folder / remote.name)
-
-
-def _continue(
-    remote: _Remote, part: Path, have: int, progress: Callable[[int], object], stopped: Callable[[], bool]
-) -> None:
-    request = urllib.request.Request(remote.url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        resumed = response.status == 206
-        have = have if resumed else 0
-        with part.open("ab" if resumed else "wb") as file:
-            while data := response.read(_CHUNK):
-                file.write(data)
-                have += len(data)
-                progress(have)
-                if stopped():
-                    raise Interrupted
-
-
-def _is_whole(part: Path, remote: _Remote) -> bool:
-    # The hub's tag is the SHA-256 of large files and git's name, a SHA-1, of small ones.
-    git = len(remote.etag) == 40
-    digest = hashlib.sha1(f"blob {remote.size}\0".encode()) if git else hashlib.sha256()
-    with part.open("rb") as file:
-        while data := file.read(_CHUNK):
-            digest.update(data)
-    return part.stat().st_size == remote.size and digest.hexdigest() == remote.etag

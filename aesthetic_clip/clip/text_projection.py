@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import urllib.request
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..errors import AestheticError
+from ..download import DownloadFailed, fetch_bytes
+from ..errors import AestheticError, Remedy, first_line
 from ..files import write_atomically
+from ..progress import Progress, silent
 from ..spaces import VIT_L
 from .tensor_files import read_tensors
 
@@ -28,7 +30,8 @@ HUB_REVISION = "32bd64288804d66eefd0ccbe215aa642df71cc41"
 _KEY = "text_projection.weight"
 _CACHED_NAME = "clip-vit-large-patch14.text_projection.safetensors"
 _MAX_FETCH = 3 * 2**20
-_TIMEOUT_SECONDS = 30
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,14 @@ class ProjectionSources:
         clip_folders: folders that may hold OpenAI's ``ViT-L-14.pt``.
         cache_folder: where the fetched matrix is kept.
         url: overrides the published file's address.
-        report: called with a line to show before something slow.
+        progress: is told the bytes done of a fetch; may raise to stop.
     """
 
     path: Path | None = None
     clip_folders: Sequence[Path] = (Path.home() / ".cache" / "clip",)
     cache_folder: Path = Path.home() / ".cache" / "aesthetic_clip"
     url: str | None = None
-    report: Callable[[str], None] = print
+    progress: Progress = silent
 
 
 def find_text_projection(width: int, sources: ProjectionSources) -> Tensor:
@@ -68,7 +71,7 @@ def find_text_projection(width: int, sources: ProjectionSources) -> Tensor:
     try:
         write_atomically(kept, safetensors.torch.save({_KEY: projection.T.contiguous()}))
     except AestheticError as error:
-        sources.report(f"{error} The text projection will be looked for again next time.")
+        _log.warning("%s The text projection will be looked for again next time.", error)
     return projection
 
 
@@ -83,7 +86,7 @@ def _from_user(path: Path) -> _Found:
     for candidate in candidates:
         if candidate.is_file():
             return _read(candidate)
-    raise _missing(f"The path in the settings, {path}, has no model file.")
+    raise _missing(f"The given path, {path}, has no model file.")
 
 
 def _from_caches(sources: ProjectionSources) -> _Found | None:
@@ -95,11 +98,11 @@ def _from_caches(sources: ProjectionSources) -> _Found | None:
     files += [folder / "ViT-L-14.pt" for folder in sources.clip_folders]
     for file in files:
         if file.is_file():
-            sources.report(f"Reading CLIP ViT-L/14's text projection from {file}.")
+            _log.info("Reading CLIP ViT-L/14's text projection from %s.", file)
             try:
                 return _read(file)
             except AestheticError as error:
-                sources.report(str(error))
+                _log.warning("%s", error)
     return None
 
 
@@ -139,36 +142,31 @@ def _fetch(sources: ProjectionSources) -> _Found:
     url = sources.url or huggingface_hub.hf_hub_url(str(VIT_L.hub_id), "model.safetensors", revision=HUB_REVISION)
     if huggingface_hub.constants.HF_HUB_OFFLINE and sources.url is None:
         raise _missing("It is not on the disk, and HF_HUB_OFFLINE forbids to fetch it.")
-    sources.report(f"Fetching CLIP ViT-L/14's text projection (2.4 MB, once) from {url}.")
+    _log.info("Fetching CLIP ViT-L/14's text projection (2.4 MB, once) from %s.", url)
+
+    def part(begin: int, length: int) -> bytes:
+        return fetch_bytes(url, length, begin=begin, progress=sources.progress, line="Fetching CLIP's text projection")
+
     try:
-        length = int.from_bytes(_range(url, 0, 8), "little")
+        length = int.from_bytes(part(0, 8), "little")
         if not 0 < length < _MAX_FETCH:
             raise ValueError("the file is no .safetensors")
-        entry = json.loads(_range(url, 8, length))[_KEY]
+        entry = json.loads(part(8, length))[_KEY]
         begin, end = entry["data_offsets"]
         if entry["dtype"] != "F32" or not 0 < end - begin < _MAX_FETCH - length:
             raise ValueError("the tensor has another type or size than expected")
-        data = bytearray(_range(url, 8 + length + begin, end - begin))
+        data = bytearray(part(8 + length + begin, end - begin))
         return _Found(_KEY, torch.frombuffer(data, dtype=torch.float32).reshape(entry["shape"]))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise _missing(f"It is not on the disk, and fetching it from {url} failed ({error}).") from error
-
-
-def _range(url: str, start: int, length: int) -> bytes:
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-{start + length - 1}"})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
-        if answer.status != 206:
-            raise ValueError("the server sends whole files only")
-        data = answer.read(length)
-    if len(data) != length:
-        raise ValueError("the answer was cut short")
-    return data
+    except DownloadFailed as failure:
+        raise _missing(f"It is not on the disk, and fetching it failed. {failure.why}") from failure
+    except (ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
+        raise _missing(f"It is not on the disk, and fetching it from {url} failed ({first_line(error)}).") from error
 
 
 def _missing(why: str) -> AestheticError:
     return AestheticError(
         "CLIP's text projection is missing, without which the text encoder can't be compared with an embedding.",
         why,
-        "Download model.safetensors of openai/clip-vit-large-patch14, put it anywhere, "
-        "and give its path in Settings > Aesthetic Gradients > Text projection.",
+        "Download model.safetensors of openai/clip-vit-large-patch14, put it anywhere, and name its path.",
+        Remedy.TEXT_PROJECTION,
     )

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..download import DownloadFailed, fetch_bytes
 from ..errors import AestheticError
 from ..files import write_atomically
+from ..progress import Progress, silent
 
 REPOSITORY = "https://github.com/vicgalle/stable-diffusion-aesthetic-gradients"
 COMMIT = "30ca347d39eb7c92dd651a513cf4f795ed995708"
 BASE_URL = (
     f"https://raw.githubusercontent.com/vicgalle/stable-diffusion-aesthetic-gradients/{COMMIT}/aesthetic_embeddings"
 )
-_TIMEOUT = 30  # seconds without a byte
 
 
 @dataclass(frozen=True)
@@ -109,84 +108,79 @@ class Downloads:
 
 
 def download(
-    wanted: Sequence[Entry], folder: Path, progress: Callable[[int, int], None] | None = None, base_url: str = BASE_URL
+    wanted: Sequence[Entry],
+    folder: Path,
+    progress: Progress = silent,
+    base_url: str = BASE_URL,
+    others: Sequence[Path] = (),
 ) -> Downloads:
     """Fetch published embeddings into a folder; one that fails does not stop the others.
 
     Args:
         wanted: what to fetch.
         folder: where to; a file there of the same name but other content is left alone.
-        progress: is told the entries done and the entries there are.
+        progress: is told the entries done and the entries there are; may raise to stop.
         base_url: the address that holds the files.
+        others: more folders where a file may be already, with their subfolders.
+
+    Raises:
+        Interrupted: stopped by ``progress``; what has come whole stays.
     """
     result = Downloads()
     for done, entry in enumerate(wanted):
-        if progress:
-            progress(done, len(wanted))
+
+        def fetching(_have: int, _size: int, _line: str, done: int = done, name: str = entry.name) -> None:
+            progress(done, len(wanted), f"Downloading {name}")
+
+        fetching(0, entry.size, "")
         path = folder / entry.file_name
         try:
-            if _kept(entry, path):
-                result.kept.append(path)
-            else:
-                write_atomically(path, _fetch(entry, f"{base_url}/{entry.file_name}"))
-                result.saved.append(path)
+            there = _found(entry, [folder, *others])
+            if there:
+                result.kept.append(there)
+                continue
+            try:
+                content = fetch_bytes(f"{base_url}/{entry.file_name}", entry.size, entry.sha256, progress=fetching)
+            except DownloadFailed as failure:
+                raise AestheticError(f"{entry.name} was not downloaded.", failure.why, failure.do) from failure
+            write_atomically(path, content)
+            result.saved.append(path)
         except AestheticError as error:
             result.failures[entry.name] = error
-    if progress:
-        progress(len(wanted), len(wanted))
+    progress(len(wanted), len(wanted), "")
     return result
 
 
-def _kept(entry: Entry, path: Path) -> bool:
-    """Whether the very file is there already."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise AestheticError(
-            f"{entry.name} was not downloaded.",
-            f"{path} can't be read: {error.strerror or error}.",
-            "Check its permissions.",
-        ) from error
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise AestheticError(
-            f"{entry.name} was not downloaded.",
-            f"There is another file {path} with other content.",
-            "Rename it or move it to the trash, then download again.",
-        )
-    return True
+def _found(entry: Entry, folders: Sequence[Path]) -> Path | None:
+    """Where the very file is already.
+
+    Raises:
+        AestheticError: in its place there is another one.
+    """
+    for path in _candidates(entry.file_name, folders):
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise AestheticError(
+                f"{entry.name} was not downloaded.",
+                f"{path} can't be read: {error.strerror or error}.",
+                "Check its permissions.",
+            ) from error
+        if hashlib.sha256(data).hexdigest() == entry.sha256:
+            return path
+        if path.parent in folders:
+            raise AestheticError(
+                f"{entry.name} was not downloaded.",
+                f"There is another file {path} with other content.",
+                "Rename it or move it to the trash, then download again.",
+            )
+    return None
 
 
-def _fetch(entry: Entry, url: str) -> bytes:
-    """The file behind an address, complete and with the right hash."""
-    subject = f"{entry.name} was not downloaded."
-    try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
-            # One byte more than it should have shows that it is another file, however large.
-            data: bytes = response.read(entry.size + 1)
-    except urllib.error.HTTPError as error:
-        raise AestheticError(
-            subject,
-            f"The server answered {error.code} {error.reason} for {url}.",
-            f"Try again later; if it stays so, fetch the file from {REPOSITORY} by hand.",
-        ) from error
-    except http.client.IncompleteRead as error:
-        data = error.partial
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise AestheticError(
-            subject,
-            f"{url} can't be reached: {reason or type(error).__name__}.",
-            "Check the internet connection and any proxy, then try again.",
-        ) from error
-    if len(data) < entry.size:
-        raise AestheticError(subject, f"The connection broke after {len(data)} of {entry.size} bytes.", "Try again.")
-    if len(data) > entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise AestheticError(
-            subject,
-            f"What {url} holds is not the published file: its SHA-256 differs.",
-            "Nothing was saved. Something on the way may have replaced it, for example a login page: "
-            "try another network.",
-        )
-    return data
+def _candidates(file_name: str, folders: Sequence[Path]) -> Iterator[Path]:
+    for folder in folders:
+        for place, subfolders, files in os.walk(folder):
+            # Dot folders hold the trash and other tools' files.
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            if file_name in files:
+                yield Path(place, file_name)

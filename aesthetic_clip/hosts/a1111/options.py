@@ -91,7 +91,6 @@ def projection_sources() -> ProjectionSources:
         path=_path(_PROJECTION),
         clip_folders=clip_folders(),
         cache_folder=models_folder(),
-        report=lambda line: print(f"Aesthetic Gradients: {line}"),
     )
 
 

@@ -13,7 +13,7 @@ from modules import call_queue, devices, scripts, shared, ui_components
 from PIL import Image
 from torch import Tensor
 
-from ...errors import AestheticError
+from ...errors import AestheticError, Interrupted
 from ...pages import tab
 from ...settings import KNOBS
 from ...spaces import Space
@@ -172,8 +172,10 @@ def encoder(space: Space, download: bool) -> ImageEncoder:
             )
         return True
 
-    def progress(done: int, total: int) -> None:
-        _progress(done >> 20, total >> 20, f"Downloading the image encoder: {done >> 20} of {total >> 20} MB")
+    def progress(done: int, total: int, line: str) -> None:
+        if shared.state.interrupted:
+            raise Interrupted
+        _progress(done, total, line)
 
     return load_encoder(
         space,
@@ -182,7 +184,6 @@ def encoder(space: Space, download: bool) -> ImageEncoder:
         devices.device,
         allow,
         progress,
-        lambda: bool(shared.state.interrupted),
     )
 
 

@@ -8,7 +8,6 @@ Only SDXL's second encoder is whole.
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,10 +62,6 @@ class _CompletedTextEncoder(TextEncoder):
             return self.module.text_encoder(input_ids=ids).last_hidden_state  # type: ignore[operator]
         finally:
             del layers[count:]
-
-
-def _report(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def _inner(text_encoder: Any) -> Any:
@@ -138,7 +133,7 @@ class PipelineEncoder:
 
     def _projection(self, path: Path | None) -> Tensor:
         try:
-            return find_text_projection(self.width, ProjectionSources(path, report=_report))
+            return find_text_projection(self.width, ProjectionSources(path))
         except AestheticError as error:
             raise AestheticError(
                 error.what,

@@ -20,11 +20,12 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from aesthetic_clip import download as downloading
 from aesthetic_clip.clip import image_encoder as vision
 from aesthetic_clip.clip import image_encoder_files as encoder_files
 from aesthetic_clip.clip.image_encoder import load, load_encoder
 from aesthetic_clip.clip.image_encoder_files import Checkpoint, download, find_checkpoint
-from aesthetic_clip.errors import AestheticError, Interrupted
+from aesthetic_clip.errors import AestheticError, Interrupted, Remedy
 from aesthetic_clip.spaces import VIT_L, Space
 
 SIDE = 32
@@ -354,7 +355,7 @@ def hub(hf_model: transformers.CLIPModel, no_other_places: Path, monkeypatch: py
     )
     hub = Hub({"config.json": config, "model.safetensors": weights})
     set_hub(monkeypatch, hub.url)
-    monkeypatch.setattr(encoder_files, "_CHUNK", 4096)
+    monkeypatch.setattr(downloading, "LIMITS", downloading.Limits(chunk=4096))
     yield hub
     hub.server.shutdown()
     hub.server.server_close()
@@ -363,6 +364,12 @@ def hub(hf_model: transformers.CLIPModel, no_other_places: Path, monkeypatch: py
 def test_download(hub: Hub, hf_model: transformers.CLIPModel, batch: Tensor, no_other_places: Path) -> None:
     asked: list[tuple[int, str]] = []
     told: list[tuple[int, int]] = []
+    lines: set[str] = set()
+
+    def progress(done: int, total: int, line: str) -> None:
+        told.append((done, total))
+        lines.add(line)
+
     models = no_other_places / "models"
     total = sum(map(len, hub.files.values()))
 
@@ -370,12 +377,13 @@ def test_download(hub: Hub, hf_model: transformers.CLIPModel, batch: Tensor, no_
         asked.append((size, what))
         return True
 
-    encoder = load_encoder(OPENAI, folders=[models], allow_download=allow, progress=lambda *n: told.append(n))
+    encoder = load_encoder(OPENAI, folders=[models], allow_download=allow, progress=progress)
     torch.testing.assert_close(encoder.encode(batch), hf_features(hf_model, batch))
     assert asked[0][0] == total
     assert "someone/tiny-clip" in asked[0][1]
     assert told[-1] == (total, total)
     assert told == sorted(told)
+    assert all("Downloading the image encoder" in line for line in lines)
     assert {file.name for file in (models / "tiny-clip").iterdir()} == set(hub.files)
     load_encoder(OPENAI, folders=[models], allow_download=allow)
     assert len(asked) == 1
@@ -407,9 +415,12 @@ def test_a_broken_download_goes_on_where_it_ended(hub: Hub, no_other_places: Pat
 
 
 def test_a_stopped_download_goes_on_later(hub: Hub, no_other_places: Path) -> None:
-    told: list[int] = []
+    def stop(done: int, _total: int, _line: str) -> None:
+        if done > 20_000:
+            raise Interrupted
+
     with pytest.raises(Interrupted):
-        download(OPENAI, no_other_places, lambda *_: True, lambda done, _: told.append(done), lambda: len(told) > 3)
+        download(OPENAI, no_other_places, lambda *_: True, stop)
     assert find_checkpoint(OPENAI, folders=[no_other_places]) is None
     hub.ranges.clear()
     download(OPENAI, no_other_places, lambda *_: True)
@@ -427,7 +438,7 @@ def test_download_fails(hub: Hub, no_other_places: Path, monkeypatch: pytest.Mon
     del hub.files["model.safetensors"]
     with pytest.raises(AestheticError, match=r"model.safetensors of someone/tiny-clip can't be reached") as caught:
         download(OPENAI, no_other_places, lambda *_: True)
-    assert "settings" in caught.value.do
+    assert caught.value.remedy is Remedy.IMAGE_ENCODER
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the client's own attempts
     set_hub(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(AestheticError, match="can't be reached"):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from aesthetic_clip.clip.text_projection import ProjectionSources, find_text_projection
-from aesthetic_clip.errors import AestheticError
+from aesthetic_clip.errors import AestheticError, Remedy
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -76,16 +76,18 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProjectionSource
         clip_folders=[tmp_path / "clip"],
         cache_folder=tmp_path / "cache",
         url="http://127.0.0.1:9/model.safetensors",
-        report=lambda line: None,
     )
 
 
-def test_one_tensor_is_fetched_once(server: Server, nowhere: ProjectionSources, matrix: Tensor) -> None:
-    lines: list[str] = []
+def test_one_tensor_is_fetched_once(
+    server: Server, nowhere: ProjectionSources, matrix: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "aesthetic_clip")
     url = f"http://127.0.0.1:{server.server_port}/model.safetensors"
-    sources = replace(nowhere, url=url, report=lines.append)
+    sources = replace(nowhere, url=url)
     assert torch.equal(find_text_projection(768, sources), matrix.T)
     assert server.sent < 3 * 2**20 < len(server.content)
+    lines = caplog.messages
     assert len(lines) == 1
     assert "2.4 MB" in lines[0]
     assert url in lines[0]
@@ -112,7 +114,7 @@ def test_nowhere_to_be_had_says_what_to_put_where(nowhere: ProjectionSources) ->
         find_text_projection(768, nowhere)
     assert "failed" in caught.value.why
     assert "model.safetensors" in caught.value.do
-    assert "Settings" in caught.value.do
+    assert caught.value.remedy is Remedy.TEXT_PROJECTION
 
 
 def test_offline_is_respected(nowhere: ProjectionSources, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from aesthetic_clip.embeddings import published as catalogue
+from aesthetic_clip import download as downloading
 from aesthetic_clip.embeddings.library import check_name
 from aesthetic_clip.embeddings.published import CATALOGUE, Entry, download, entries
-from aesthetic_clip.errors import AestheticError
+from aesthetic_clip.errors import AestheticError, Interrupted
 
 CONTENT = bytes(range(256)) * 12
 
@@ -50,8 +50,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_good(server: str, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int, _line: str) -> None:
+        if (done, total) not in seen:
+            seen.append((done, total))
+
     wanted = [entry("a"), entry("b")]
-    result = download(wanted, tmp_path / "new", lambda done, total: seen.append((done, total)), server)
+    result = download(wanted, tmp_path / "new", progress, server)
     assert result.saved == [tmp_path / "new" / "a.pt", tmp_path / "new" / "b.pt"]
     assert not result.failures
     assert all(path.read_bytes() == CONTENT for path in result.saved)
@@ -95,7 +100,7 @@ def test_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_server_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(catalogue, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(downloading, "LIMITS", downloading.Limits(silence=0.2))
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -109,6 +114,27 @@ def test_another_file_of_that_name_is_left_alone(server: str, tmp_path: Path) ->
     assert "other content" in str(result.failures["a"])
     assert (tmp_path / "a.pt").read_bytes() == b"mine"
     assert result.saved == [tmp_path / "b.pt"]
+
+
+def test_a_file_in_another_folder_of_the_library_is_there_already(tmp_path: Path) -> None:
+    for folder in ("trashed/.trash", "second/sub"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.pt").write_bytes(CONTENT)
+    nowhere = "http://127.0.0.1:9/nothing"
+    result = download([entry("a")], tmp_path / "first", base_url=nowhere, others=[tmp_path / "second"])
+    assert result.kept == [tmp_path / "second" / "sub" / "a.pt"]
+    result = download([entry("a")], tmp_path / "first", base_url=nowhere, others=[tmp_path / "trashed"])
+    assert list(result.failures) == ["a"]
+
+
+def test_stopping_keeps_what_came(server: str, tmp_path: Path) -> None:
+    def stop(done: int, _total: int, _line: str) -> None:
+        if done:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        download([entry("a"), entry("b")], tmp_path, stop, server)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
 def test_a_folder_that_cannot_be_written(server: str, tmp_path: Path) -> None:
