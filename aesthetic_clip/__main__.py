@@ -1,8 +1,36 @@
 """``python -m aesthetic_clip``."""
 
-import sys
+from __future__ import annotations
 
-from .cli.main import main
+import os
+import signal
+import sys
+from types import FrameType
+
+
+def main() -> int:
+    """The command line as a program: however it is interrupted, it ends with one line at most."""
+    # While its libraries are loaded, which takes seconds, there is nothing to put in order; and an exception
+    # would come up in the middle of an import, where libraries catch it or show it as another one.
+    signal.signal(signal.SIGINT, _leave)
+    from .cli.main import main as command_line
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return command_line()
+    except KeyboardInterrupt:  # while the first one was answered
+        return _STOPPED
+    finally:
+        # Nor is there anything to put in order at the interpreter's end.
+        signal.signal(signal.SIGINT, _leave)
+
+
+_STOPPED = 130
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    os._exit(_STOPPED)
+
 
 if __name__ == "__main__":
     sys.exit(main())

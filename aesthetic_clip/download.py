@@ -25,7 +25,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -315,7 +315,9 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _received(url: str, headers: dict[str, str], limits: Limits, tick: Callable[[], object]) -> Iterator[Any]:
+def _received(
+    url: str, headers: dict[str, str], limits: Limits, tick: Callable[[], object]
+) -> Generator[Any, None, None]:
     """First ``(status, begin)`` of the answer, with the begin that a range was answered with, then its bytes as they come.
 
     The network is read in a thread of its own: a server can hold a read for as long as it likes, in the headers

@@ -1,4 +1,4 @@
-"""The subcommand ``demo``: from a folder of pictures to the same seed before and after.
+"""``demo``: from a folder of pictures to the same seed before and after.
 
 Without a folder and a model of the user's it needs no network: the demonstration model comes with the
 package, and its world draws the pictures and the centre that they are compared with.
@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..demo import DEMO, GUIDANCE_SCALE, SAMPLING_STEPS
 from ..embeddings.library import Library, library
-from ..errors import AestheticError
+from ..errors import AestheticError, Remedy
 from ..files import write_atomically
 from ..settings import Settings
-from . import generate as cli_generate
+from . import arguments
+from .arguments import positive
+from .command import Command
+from .encoders import image_encoder
 from .knobs import flag, knob_arguments, settings_of
-from .terminal import agreed, bar
+from .model import GUIDANCE_SCALE as USUAL_SCALE
+from .model import add_model, load_model
+from .terminal import bar, say, tell
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,61 +41,84 @@ _GIVEN_OTHERWISE = ("steps", "embedding")
 """Knobs that are given in another form here."""
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of :func:`run`."""
-    parser.add_argument(
-        "folder", nargs="?", type=Path, metavar="FOLDER", help="pictures of a taste (default: --style, drawn)"
+class Demo(Command):
+    name = "demo"
+    help = "show the effect, offline, with a model that comes along"
+    usage = "[FOLDER]"
+    examples = (
+        "demo",
+        "demo ~/Pictures/liked --model runwayml/stable-diffusion-v1-5 --prompt 'a lighthouse' --yes",
     )
-    parser.add_argument("--style", default="warm", help="what to draw without a FOLDER (default: %(default)s)")
-    parser.add_argument("--prompt", help="default: one that fits the model")
-    flag(
-        parser,
-        "aesthetic_steps",
-        nargs="+",
-        type=int,
-        default=list(_STEPS),
-        metavar="N",
-        help="a column of the grid for each (default: 0 5 10 20)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the first row, counted up (default: %(default)s)")
-    parser.add_argument("--rows", type=cli_generate.positive, default=3, help="how many seeds (default: %(default)s)")
-    flag(parser, "ddim_steps", type=cli_generate.positive, default=SAMPLING_STEPS, help="default: %(default)s")
-    parser.add_argument("--scale", type=float, help="guidance scale (default: one that fits the model)")
-    parser.add_argument("--outdir", type=Path, default=Path("aesthetic-demo"), help="default: %(default)s")
-    parser.add_argument("--yes", action="store_true", help="agree to download an image encoder that is not here")
-    cli_generate.model_arguments(parser, default=DEMO)
-    knob_arguments(parser, leave_out=_GIVEN_OTHERWISE)
+    remedies: ClassVar = {
+        Remedy.IMAGE_ENCODER: "Put it where it is looked for, or allow to download it with --yes.",
+        Remedy.MEMORY: "Make fewer at once with --rows 1, or compute elsewhere with --device.",
+    }
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "folder", nargs="?", type=Path, metavar="FOLDER", help="pictures of a taste (default: --style, drawn)"
+        )
+        parser.add_argument("--style", default="warm", help="what to draw without a FOLDER (default: %(default)s)")
+        parser.add_argument("--prompt", help="default: one that fits the model")
+        flag(
+            parser,
+            "aesthetic_steps",
+            nargs="+",
+            type=int,
+            default=list(_STEPS),
+            metavar="N",
+            help="a column of the grid for each (default: 0 5 10 20)",
+        )
+        parser.add_argument(
+            "--seed", type=int, default=0, metavar="N", help="of the first row, counted up (default: %(default)s)"
+        )
+        parser.add_argument(
+            "--rows", type=positive, default=3, metavar="N", help="how many seeds (default: %(default)s)"
+        )
+        flag(parser, "ddim_steps", type=positive, default=SAMPLING_STEPS, metavar="N", help="default: %(default)s")
+        parser.add_argument(
+            "--scale", type=arguments.guidance_scale, help="guidance scale (default: one that fits the model)"
+        )
+        parser.add_argument(
+            "--outdir", type=Path, default=Path("aesthetic-demo"), metavar="DIR", help="default: %(default)s"
+        )
+        parser.add_argument("--yes", action="store_true", help="agree to download an image encoder that is not here")
+        add_model(parser, default=DEMO)
+        knob_arguments(parser, leave_out=_GIVEN_OTHERWISE, initial=arguments.demo_settings())
+
+    def run(self, args: argparse.Namespace) -> None:
+        _make(args, arguments.library_of(args))
 
 
-def run(args: argparse.Namespace, own: Library) -> None:
-    """Make the embedding, the pictures and the grid, and print what was measured.
-
-    Raises:
-        AestheticError: the model, the pictures or the output folder are not to be used.
-    """
+def _make(args: argparse.Namespace, own: Library) -> None:
+    """Make the embedding, the pictures and the grid, and print what was measured."""
     # Here, so that the other commands start without these libraries.
     from ..create.pictures import keep
     from ..demo import world
     from ..demo.loading import CENTRE, drawn_result
+    from ..hosts.diffusers.infotext import png
 
-    suits = cli_generate.demo_settings() if args.ckpt == DEMO else Settings()
+    suits = arguments.demo_settings() if arguments.is_demo(args) else Settings()
     base = settings_of(args, suits, leave_out=_GIVEN_OTHERWISE)
     columns = [base.replaced({"steps": steps}) for steps in args.aesthetic_steps]
-    cli_generate.try_folder(args.outdir)
+    arguments.try_folder(args.outdir)
     shelf = library([args.outdir, *own.folders])
     folder = args.folder or _drawn(args.style, args.outdir / "pictures" / args.style)
     name = shelf.refuse_taken(args.folder.resolve().name if args.folder else args.style, overwrite=True)
-    model = cli_generate.load_model(args)
-    model.sample_with(plms=False)
+    model = load_model(args)
+    model.sample_with("DDIM")
     with contextlib.ExitStack() as stack:
-        encoders = [stack.enter_context(_image_encoder(model, s, args.yes)) for s in _spaces(model)]
+        encoders = [
+            stack.enter_context(image_encoder(space, model.image_encoder or "", model.device, args.yes))
+            for space in _spaces(model)
+        ]
         embedding, preview = _embedding(folder, encoders, name, shelf)
         if base.centre == CENTRE:
             keep(drawn_result(encoders[0], world.LOOKS), shelf, CENTRE, overwrite=True)
         prompt = args.prompt or _prompt(args.ckpt)
         scale = args.scale
         if scale is None:
-            scale = GUIDANCE_SCALE if args.ckpt == DEMO else cli_generate.GUIDANCE_SCALE
+            scale = GUIDANCE_SCALE if arguments.is_demo(args) else USUAL_SCALE
         seeds = range(args.seed, args.seed + args.rows)
         made: list[tuple[int, Sequence[float], list[Image.Image]]] = []
         for settings in columns:
@@ -102,13 +129,15 @@ def run(args: argparse.Namespace, own: Library) -> None:
             pictures = model.pictures([encoded] * len(seeds), list(seeds), args.ddim_steps, scale)
             numbers: Sequence[float] = encoded.similarities[0].get(encoders[0].space.name, ())
             made.append((settings.steps, numbers, pictures))
-        print(f"{prompt!r}, {len(seeds)} seeds; cosine similarity of")
-        print("steps  prompt to target  pictures to embedding")
+        say(f"{prompt!r}, {len(seeds)} seeds; cosine similarity of")
+        say("steps  prompt to target  pictures to embedding")
         before = next((numbers[0] for _, numbers, _ in made if numbers), float("nan"))
         for steps, numbers, pictures in made:
             toward = numbers[-1] if numbers else before
-            print(f"{steps:5}  {toward:16.3f}  {_similarity(pictures, encoders[0], embedding):21.3f}")
-    print(_saved(_sheet(preview, embedding.name, made), args.outdir / "grid.png"))
+            say(f"{steps:5}  {toward:16.3f}  {_similarity(pictures, encoders[0], embedding):21.3f}")
+    sheet = args.outdir / "grid.png"
+    write_atomically(sheet, png(_sheet(preview, embedding.name, made)))
+    say(sheet)
 
 
 def _drawn(style: str, folder: Path) -> Path:
@@ -139,19 +168,6 @@ def _spaces(model: Generator) -> list[Space]:
     return [space for space in model.spaces if find_checkpoint(space)] or model.spaces[:1]
 
 
-def _image_encoder(model: Generator, space: Space, yes: bool) -> ImageEncoder:
-    from ..clip.image_encoder import load_encoder
-
-    with bar("B", unit_scale=True, desc=space.name) as progress:
-        return load_encoder(
-            space,
-            model.image_encoder or "",
-            device=model.device,
-            progress=progress,
-            allow_download=lambda size, what: agreed(size, what, yes),
-        )
-
-
 def _embedding(
     folder: Path, encoders: Sequence[ImageEncoder], name: str, shelf: Library
 ) -> tuple[Embedding, Path | None]:
@@ -160,10 +176,10 @@ def _embedding(
 
     result = create(find_images([folder]), encoders)
     for skipped in result.skipped:
-        print(f"skipped {skipped.name}: {skipped.reason}")
+        tell(f"skipped {skipped.name}: {skipped.reason}")
     embedding, preview = keep(result, shelf, name, overwrite=True)
     cosines = ", ".join(f"{cosine:.3f} in {space.name}" for space, cosine in result.mean_cosine.items())
-    print(f"{embedding.path}: {result.used} pictures, mean cosine to their mean {cosines}")
+    say(f"{embedding.path}: {result.used} pictures, mean cosine to their mean {cosines}")
     return embedding, preview
 
 
@@ -198,10 +214,3 @@ def _sheet(
         for y, picture in enumerate(pictures):
             sheet.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (x * width, _LABEL + y * height))
     return sheet
-
-
-def _saved(picture: Image.Image, path: Path) -> Path:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())
-    return path

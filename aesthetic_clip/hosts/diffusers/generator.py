@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ...embeddings.embedding import Embedding
 from ...embeddings.library import Library
-from ...errors import AestheticError
+from ...errors import AestheticError, Remedy
 from ...settings import Settings
 from ...spaces import Space
 from .encoders import pipeline_encoders
 from .models import load_pipeline, own_tower
+from .noise import Noise
 from .prompts import PromptEmbeddings, encode_prompts
 
 
@@ -67,15 +68,54 @@ class Generator:
         height, width = (size, size) if isinstance(size, int) else size
         return int(width * self.pipe.vae_scale_factor), int(height * self.pipe.vae_scale_factor)
 
-    def sample_with(self, plms: bool) -> None:
-        """Choose the sampler: PLMS or DDIM, as the paper's script does."""
+    def sample_with(self, sampler: str) -> None:
+        """Choose the sampler.
+
+        Args:
+            sampler: ``DDIM`` or ``PLMS``, as in the paper's script, or ``DPM++ 2M``.
+        """
         import diffusers
 
         config = self.pipe.scheduler.config
-        if plms:
-            self.pipe.scheduler = diffusers.PNDMScheduler.from_config(config, skip_prk_steps=True)
-        else:
-            self.pipe.scheduler = diffusers.DDIMScheduler.from_config(config, clip_sample=False)
+        schedulers: dict[str, Any] = {
+            "DDIM": lambda: diffusers.DDIMScheduler.from_config(config, clip_sample=False),
+            "PLMS": lambda: diffusers.PNDMScheduler.from_config(config, skip_prk_steps=True),
+            "DPM++ 2M": lambda: diffusers.DPMSolverMultistepScheduler.from_config(config, solver_order=2),
+        }
+        self.pipe.scheduler = schedulers[sampler]()
+
+    def refuse_other_latents(self, channels: int | None, factor: int | None) -> None:
+        """Check what is said of the latents against what the model has; None says nothing.
+
+        Raises:
+            AestheticError: the model has others.
+        """
+        has_channels, has_factor = self.pipe.unet.config.in_channels, self.pipe.vae_scale_factor
+        if channels not in (None, has_channels) or factor not in (None, has_factor):
+            raise AestheticError(
+                "The model has other latents.",
+                f"It has {has_channels} channels (--C) and {has_factor} pixels per latent (--f), as it was trained.",
+                "Leave both out.",
+            )
+
+    def noise(self, seed: int, count: int, steps: int, width: int | None = None, height: int | None = None) -> Noise:
+        """What pictures begin as, from one generator for all batches, as the paper's script draws it.
+
+        Args:
+            seed: of the generator.
+            count: pictures of a whole batch.
+            steps: sampling steps of each, with the sampler that is chosen.
+            width, height: in pixels.
+        """
+        own_width, own_height = self.size
+        factor = self.pipe.vae_scale_factor
+        shape = (
+            count,
+            self.pipe.unet.config.in_channels,
+            (height or own_height) // factor,
+            (width or own_width) // factor,
+        )
+        return Noise(seed, self.device, shape, _draws(self.pipe.scheduler, steps))
 
     def text_features(self, text: str) -> dict[Space, Tensor]:
         """CLIP features (D,) of a text, by space.
@@ -118,10 +158,16 @@ class Generator:
         width: int | None = None,
         height: int | None = None,
         progress: Callable[[int, int], None] | None = None,
+        noise: Noise | None = None,
+        fixed_noise: bool = False,
+        eta: float = 0.0,
     ) -> list[Image.Image]:
         """One picture for each encoded prompt and its seed, all at once.
 
         Args:
+            noise: what to begin as, instead of a generator for each seed.
+            fixed_noise: begin as in the batch before.
+            eta: how much noise DDIM's steps add, 0 to 1.
             progress: called after each sampling step with those done and those in all; may raise to stop.
 
         Raises:
@@ -129,7 +175,12 @@ class Generator:
         """
         rows = [one.arguments() for one in encoded]
         own_width, own_height = self.size
+        # On the CPU, so that a seed means the same everywhere.
+        generator: Any = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         more: dict[str, Any] = {}
+        if noise is not None:
+            generator = noise.generator
+            more["latents"] = noise.batch(len(rows), fixed_noise, drawn=eta > 0).to(self.device, self.pipe.unet.dtype)
         if progress is not None:
 
             def told(_pipe: Any, step: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -145,13 +196,23 @@ class Generator:
                 height=height or own_height,
                 num_inference_steps=steps,
                 guidance_scale=scale,
-                # On the CPU, so that a seed means the same everywhere.
-                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                generator=generator,
+                eta=eta,
                 **more,
             ).images
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             raise AestheticError(
                 f"There was not enough memory for {len(rows)} pictures at once.",
-                "",
+                f"They have {width or own_width} x {height or own_height} pixels each.",
                 "Make fewer at once, or choose a smaller size.",
+                Remedy.MEMORY,
             ) from error
+
+
+def _draws(scheduler: Any, steps: int) -> int:
+    """How often the paper's sampler of this kind draws noise after the first, used or not."""
+    # Its timesteps are every (1000 // steps)-th, which may be more than ``steps``.
+    trained = scheduler.config.num_train_timesteps
+    taken = len(range(0, trained, max(1, trained // steps)))
+    # PLMS takes its first step twice.
+    return {"DDIMScheduler": taken, "PNDMScheduler": taken + 1}.get(type(scheduler).__name__, 0)

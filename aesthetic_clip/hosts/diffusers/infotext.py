@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 _KEY = "parameters"
+_MARGIN = 2  # pixels
 
 
 def infotext(prompt: str, negative_prompt: str, parameters: Mapping[str, object]) -> str:
@@ -25,20 +26,21 @@ def _quoted(value: object) -> str:
     return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",\n:") else text
 
 
-def png(picture: Image.Image, text: str) -> bytes:
-    """``picture`` as a PNG file that carries ``text``."""
+def png(picture: Image.Image, text: str = "") -> bytes:
+    """``picture`` as a PNG file that carries ``text``, if there is any."""
     info = PngInfo()
-    info.add_text(_KEY, text)
+    if text:
+        info.add_text(_KEY, text)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
 
 
 def grid(pictures: list[Image.Image], columns: int) -> Image.Image:
-    """Pictures of one size beside and below each other, on black."""
-    width, height = pictures[0].size
+    """Pictures of one size beside and below each other, on black, as torchvision's ``make_grid`` sets them."""
+    width, height = (side + _MARGIN for side in pictures[0].size)
     columns = min(columns, len(pictures))
-    sheet = Image.new("RGB", (width * columns, height * -(-len(pictures) // columns)))
+    sheet = Image.new("RGB", (width * columns + _MARGIN, height * -(-len(pictures) // columns) + _MARGIN))
     for index, picture in enumerate(pictures):
-        sheet.paste(picture, (index % columns * width, index // columns * height))
+        sheet.paste(picture, (index % columns * width + _MARGIN, index // columns * height + _MARGIN))
     return sheet

@@ -24,7 +24,8 @@ def load_pipeline(model: str, device: str, dtype: torch.dtype, config: str | Non
         model: a folder in diffusers' layout, ``owner/name`` on the hub, or one ``.safetensors`` or ``.ckpt`` file.
         device: torch's name of it.
         dtype: of all weights.
-        config: folder or hub id of a pipeline of the same kind, for a single file; by default diffusers gets it.
+        config: for a single file, the ``.yaml`` of its training code, or folder or hub id of a pipeline of the same
+            kind; by default diffusers gets that.
 
     Raises:
         AestheticError: no diffusers here, no such model, it can't be read or is of another kind.
@@ -97,7 +98,10 @@ def _from_file(diffusers: Any, path: Path, dtype: torch.dtype, config: str | Non
             "Give a Stable Diffusion 1.x, 2.x or SDXL model.",
         )
     pipeline = getattr(diffusers, _KINDS[kind])
-    more = {} if config is None else {"config": config}
+    more = {}
+    if config is not None:
+        # A .yaml is what the model's own training code describes it by.
+        more = {"original_config" if Path(config).suffix in (".yaml", ".yml") else "config": config}
     try:
         return pipeline.from_single_file(str(path), dtype=dtype, **more)
     except Exception as error:

@@ -1,6 +1,7 @@
 """The command line, in this process and as users start it."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from aesthetic_clip.cli.main import COMMANDS, default_folder, main
+from aesthetic_clip.cli.arguments import default_folder
+from aesthetic_clip.cli.main import COMMANDS, _parser, main
+from aesthetic_clip.download import DownloadFailed
 from aesthetic_clip.embeddings import published as catalogue
 from aesthetic_clip.embeddings.embedding import Embedding, load, save
 from aesthetic_clip.errors import AestheticError
@@ -213,11 +216,21 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
     assert caught.value.code == 0
-    assert COMMANDS[command].help in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert COMMANDS[command].help[1:] in " ".join(said.split())
+    assert max(map(len, said.splitlines())) <= 80
+    assert 1 <= said.partition("examples:")[2].count(f"aesthetic_clip {command}") <= 3
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_are_understood(command: str) -> None:
+    for example in COMMANDS[command].examples:
+        assert _parser().parse_args(shlex.split(example)).command is COMMANDS[command]
 
 
 def test_interrupt(
@@ -249,7 +262,12 @@ def test_list_shows_what_is_unusable(lib: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_list_of_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(works(capsys, "list", "--library", tmp_path / "none").splitlines()) == 1
+    assert main(["list", "--library", str(tmp_path / "none")]) == 0
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert str(tmp_path / "none") in captured.err
+    assert "create" in captured.err
+    assert "download" in captured.err
 
 
 def test_inspect(lib: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,13 +301,13 @@ def test_export(lib: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_download(lib: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def fetch(entry: catalogue.Entry, url: str) -> bytes:
-        assert url == entry.url
-        if entry.name == "cloudcore":
-            raise AestheticError("cloudcore was not downloaded.")
+    def fetch(url: str, *_: object, **__: object) -> bytes:
+        assert url.startswith(catalogue.BASE_URL)
+        if "cloudcore" in url:
+            raise DownloadFailed("The server is asleep.", "Try again later.")
         return b"content"
 
-    monkeypatch.setattr(catalogue, "_fetch", fetch)
+    monkeypatch.setattr(catalogue, "fetch_bytes", fetch)
     out = works(capsys, "download", "fantasy")
     assert f"downloaded: {lib / 'fantasy.pt'}" in out
     assert "author's repository" in out

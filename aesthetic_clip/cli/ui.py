@@ -1,58 +1,65 @@
-"""The subcommand ``ui``: a local page with the WebUI's accordion and its tab for embeddings."""
+"""``ui``: a local page with the WebUI's accordion and its tab for embeddings."""
 
 from __future__ import annotations
 
 import argparse
 import functools
 import ipaddress
+import secrets
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from ..demo import DEMO, GUIDANCE_SCALE
 from ..embeddings.library import Library, library
-from ..errors import AestheticError, Interrupted
+from ..errors import AestheticError, Interrupted, Remedy
 from ..settings import Settings
 from ..spaces import Space
-from . import generate as cli_generate
+from . import arguments
+from .command import Command
+from .model import GUIDANCE_SCALE as USUAL_SCALE
+from .model import add_model, load_model
 
 if TYPE_CHECKING:
     from ..clip.image_encoder import ImageEncoder
     from ..hosts.diffusers.generator import Generator
     from ..pages.local_page import Jobs, Order, Pair
 
-_LARGEST_SEED = 2**32
+
+class Ui(Command):
+    name = "ui"
+    help = "serve a local page with all of it"
+    examples = ("ui --browser", "ui --model runwayml/stable-diffusion-v1-5 --port 7880", "ui --host ::1")
+    remedies: ClassVar = {
+        Remedy.IMAGE_ENCODER: "Tick 'Allow to download a missing image encoder' on the page and try again.",
+        Remedy.MEMORY: "Choose a smaller size, or compute elsewhere with --device.",
+    }
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_model(parser, default=DEMO)
+        parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to serve at (default: %(default)s)")
+        parser.add_argument("--port", type=arguments.port, default=7870, metavar="N", help="default: %(default)s")
+        parser.add_argument("--browser", action="store_true", help="open the page in the browser")
+
+    def run(self, args: argparse.Namespace) -> None:
+        _serve(args, arguments.library_of(args))
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of :func:`run`."""
-    cli_generate.model_arguments(parser, default=DEMO)
-    parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=7870, help="default: %(default)s")
-    parser.add_argument("--browser", action="store_true", help="open the page in the browser")
-
-
-def run(args: argparse.Namespace, own: Library) -> None:
-    """Serve the page until it is stopped.
-
-    Raises:
-        AestheticError: the model can't be loaded, or the port is taken.
-    """
+def _serve(args: argparse.Namespace, own: Library) -> None:
+    """Serve the page until it is stopped."""
     # Here, so that the other commands start without gradio.
     from ..pages import local_page as page
     from ..pages.tab import TabHost
 
-    model = cli_generate.load_model(args)
-    model.sample_with(plms=False)
+    model = load_model(args)
+    model.sample_with("DDIM")
     jobs = page.Jobs()
     with tempfile.TemporaryDirectory() as examples:
-        shelf, scale, initial = own, cli_generate.GUIDANCE_SCALE, Settings()
-        if args.ckpt == DEMO:
+        shelf, scale, initial = own, USUAL_SCALE, Settings()
+        if arguments.is_demo(args):
             _write_examples(Path(examples))
             shelf = library([*own.folders, examples])
-            scale, initial = GUIDANCE_SCALE, cli_generate.demo_settings()
+            scale, initial = GUIDANCE_SCALE, arguments.demo_settings()
         host = TabHost(
             library=lambda: shelf,
             spaces=lambda: model.spaces,
@@ -68,7 +75,9 @@ def run(args: argparse.Namespace, own: Library) -> None:
         built = page.build(
             host, jobs, lambda order: _pair(model, shelf, jobs, order), args.ckpt, model.size, scale, initial
         )
-        page.launch(built, jobs, args.host, args.port, [str(folder) for folder in shelf.folders], args.browser)
+        page.launch(
+            built, jobs, _bracketed(args.host), args.port, [str(folder) for folder in shelf.folders], args.browser
+        )
 
 
 def _pair(model: Generator, shelf: Library, jobs: Jobs, order: Order) -> Pair:
@@ -76,7 +85,7 @@ def _pair(model: Generator, shelf: Library, jobs: Jobs, order: Order) -> Pair:
     from ..hosts.diffusers.prompts import split_tags
     from ..pages.local_page import Pair
 
-    def progress(what: str, done: int, total: int) -> None:
+    def progress(what: str, done: int, total: int, _line: str = "") -> None:
         if jobs.stopped():
             raise Interrupted
         jobs.progress(done, total, f"{what}: step {done} of {total}")
@@ -84,7 +93,7 @@ def _pair(model: Generator, shelf: Library, jobs: Jobs, order: Order) -> Pair:
     plain_prompt, tags = split_tags(order.prompt)
     if not order.settings.has_embedding and not tags:
         raise AestheticError("No aesthetic embedding is chosen.", do="Choose one in the list, or make one in the tab.")
-    seed = torch.seed() % _LARGEST_SEED if order.seed == -1 else order.seed
+    seed = secrets.randbelow(arguments.LARGEST_SEED + 1) if order.seed == -1 else order.seed
     guidance = order.guidance_scale > 1
     personalising, sampling = (functools.partial(progress, what) for what in ("Personalising", "Sampling"))
     encoded = [
@@ -119,13 +128,13 @@ def _image_encoder(model: Generator, jobs: Jobs, space: Space, download: bool) -
             )
         return True
 
-    def progress(done: int, total: int) -> None:
-        jobs.progress(done, total, f"Downloading the image encoder: {done >> 20} of {total >> 20} MB")
+    def progress(done: int, total: int, line: str) -> None:
+        if jobs.stopped():
+            raise Interrupted
+        jobs.progress(done, total, line)
 
     own = model.image_encoder if space in model.spaces else None
-    return load_encoder(
-        space, own or "", device=model.device, allow_download=allow, progress=progress, stopped=jobs.stopped
-    )
+    return load_encoder(space, own or "", device=model.device, allow_download=allow, progress=progress)
 
 
 def _write_examples(folder: Path) -> None:
@@ -141,10 +150,15 @@ def _write_examples(folder: Path) -> None:
     keep(loading.drawn_result(encoder, world.LOOKS), shelf, loading.CENTRE, note)
 
 
+def _bracketed(address: str) -> str:
+    """As it stands in a URL, which is what gradio takes for an IPv6 address."""
+    return f"[{address}]" if ":" in address and not address.startswith("[") else address
+
+
 def _is_own_machine(address: str) -> bool:
     if address == "localhost":
         return True
     try:
-        return ipaddress.ip_address(address).is_loopback
+        return ipaddress.ip_address(address.strip("[]")).is_loopback
     except ValueError:
         return False

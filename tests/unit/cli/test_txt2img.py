@@ -101,18 +101,21 @@ def test_pictures_and_their_parameters(capsys: pytest.CaptureFixture[str], model
     flags = ("--n_iter", 2, "--n_samples", 2, "--seed", 7, "--negative_prompt", "fog", "--scale", 5, "--W", 72)
     paths = works(capsys, *txt2img(model, out, *flags, *STRONG, "--aesthetic_embedding", "a, b"))
     assert paths == [*(out / "samples" / f"{n:05}.png" for n in range(4)), out / "grid-0000.png"]
-    assert Image.open(paths[-1]).size == (144, 128)
+    assert Image.open(paths[-1]).size == (2 * 72 + 3 * 2, 2 * 64 + 3 * 2)
     assert not list(out.rglob("*.tmp"))
-    for seed, path in enumerate(paths[:-1], start=7):
+    for place, path in enumerate(paths[:-1]):
         assert parameters(path) == {
             "Prompt": PROMPT,
             "Negative prompt": "fog",
             "Steps": "2",
             "Sampler": "DDIM",
             "CFG scale": "5",
-            "Seed": str(seed),
+            "Seed": "7",
             "Size": "72x64",
             "Model": "tiny-sd",
+            "Batch size": "2",
+            "Batch pos": str(place % 2),
+            **({"Batch": "1"} if place > 1 else {}),
             "RNG": "CPU",
             "Aesthetic weight": "1",
             "Aesthetic steps": "6",
@@ -143,10 +146,11 @@ def test_steps_change_the_picture_and_none_is_the_plain_model(
     assert [path.name for path in (still, moved, again)] == ["00000.png", "00001.png", "00002.png"]
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are(
+def test_with_seeds_of_their_own_a_picture_does_not_depend_on_how_many_there_are(
     capsys: pytest.CaptureFixture[str], model: Path, out: Path
 ) -> None:
-    all_ = works(capsys, *txt2img(model, out, "--n_iter", 1, "--n_samples", 2, "--skip_grid"))
+    all_ = works(capsys, *txt2img(model, out, "--n_iter", 1, "--n_samples", 2, "--skip_grid", "--seed_each"))
+    assert [parameters(path)["Seed"] for path in all_] == ["42", "43"]
     [second] = works(capsys, *txt2img(model, out, "--n_iter", 1, "--n_samples", 1, "--skip_grid", "--seed", 43))
     assert numpy.abs(pixels(all_[1]).astype(int) - pixels(second)).max() <= 1
     assert not numpy.array_equal(pixels(all_[0]), pixels(all_[1]))
@@ -177,6 +181,7 @@ def test_prompts_from_a_file_and_dashes(
         0.5,
         "--clip-skip",
         2,
+        "--seed-each",
     )
     read = [parameters(path) for path in works(capsys, *arguments)]
     assert [p["Prompt"] for p in read] == ["a tree", "a cat <aesthetic:taste:0.5>", "ein Käfer"]
@@ -249,7 +254,16 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str], model: Path, out: P
         (("--aesthetic_embedding", "tast"), "Did you mean 'taste'"),
         (("--aesthetic_text", "fog " * 80, "--aesthetic_embedding", "taste"), "80 tokens"),
         (("--text_tower", "/nowhere", "--aesthetic_embedding", "taste"), "/nowhere"),
-        (("--device", "nonsense"), "can't be put on"),
+        (("--device", "nonsense"), "can be put on"),
+        (("--laion400m",), "BERT"),
+        (("--C", 5), "4 channels"),
+        (("--f", 4), "8 pixels per latent"),
+        (("--ddim_eta", 2), "from 0"),
+        (("--ddim_eta", 0.5, "--plms"), "DDIM only"),
+        (("--plms", "--dpm_solver"), "not allowed with"),
+        (("--scale", 0.5), "from 1"),
+        (("--scale", "nan"), "from 1"),
+        (("--fixed_code", "--seed_each"), "contradict"),
     ):
         assert match in fails(capsys, *txt2img(model, out, *flags)), flags
     assert not list(out.rglob("*.png"))
@@ -307,19 +321,18 @@ def test_debug_shows_where(model: Path, out: Path) -> None:
 def test_stopping_keeps_what_is_done(
     capsys: pytest.CaptureFixture[str], model: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aesthetic_clip.cli import generate as cli_generate
+    from aesthetic_clip.hosts.diffusers.generator import Generator
 
-    pictures = cli_generate._Model.pictures
+    pictures, calls = Generator.pictures, list[int]()
 
-    def interrupted(self: Any, jobs: Any) -> Any:
-        if jobs[0].seed > 42:
+    def interrupted(self: Generator, *arguments: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 1:
             raise KeyboardInterrupt
-        return pictures(self, jobs)
+        return pictures(self, *arguments, **more)
 
-    monkeypatch.setattr(cli_generate._Model, "pictures", interrupted)
-    with pytest.raises(SystemExit) as stopped:
-        main([str(a) for a in txt2img(model, out, "--n_samples", 1)])
-    assert stopped.value.code == 130
+    monkeypatch.setattr(Generator, "pictures", interrupted)
+    assert main([str(a) for a in txt2img(model, out, "--n_samples", 1)]) == 130
     assert "1 of 2 pictures" in capsys.readouterr().err
     assert len(list(out.rglob("*.png"))) == 1
 

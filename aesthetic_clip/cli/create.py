@@ -1,0 +1,198 @@
+"""``create``: an embedding from pictures or their features."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from ..create.features_npy import Filter, sum_npy
+from ..create.parts import WHOLE, Part, Shard, digest, embedding_of, save_part
+from ..embeddings.embedding import Embedding
+from ..embeddings.library import Library
+from ..errors import AestheticError, Remedy
+from ..spaces import PUBLISHED, VIT_L, Space, space_named
+from . import arguments
+from .command import Command
+from .encoders import image_encoder
+from .knobs import parsed
+from .terminal import bar, say, tell
+
+PARTS = ".parts"
+
+
+class Create(Command):
+    name = "create"
+    help = "make an embedding from pictures or their features"
+    usage = "NAME FOLDER..."
+    examples = (
+        "create 'my taste' ~/Pictures/liked --recursive --yes",
+        "create fog --from-npy img_emb_*.npy --filter 'aesthetic>=7'",
+        "create big /mnt/pictures --shard 3/8",
+    )
+    remedies: ClassVar = {Remedy.MEMORY: "Choose a smaller --batch-size, or compute elsewhere with --device."}
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("name", metavar="NAME", help="what it is to be called")
+        parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="folders of pictures")
+        add_picture_arguments(parser)
+        parser.add_argument(
+            "--raw",
+            action="store_true",
+            help="average raw features, as the paper's code does, instead of counting each picture alike",
+        )
+        arguments.add_note(parser)
+        parser.add_argument(
+            "--shard",
+            type=functools.partial(parsed, Shard.parse),
+            default=WHOLE,
+            metavar="i/n",
+            help="do the i-th of n shares (from 1) and save a part for merge instead of an embedding",
+        )
+        parser.add_argument(
+            "--from-npy",
+            nargs="+",
+            default=None,
+            type=Path,
+            metavar="FILE",
+            help="sum the features in these img_emb_*.npy files of clip-retrieval instead of pictures",
+        )
+        parser.add_argument(
+            "--filter",
+            type=functools.partial(parsed, Filter.parse),
+            default=None,
+            metavar="EXPR",
+            help="with --from-npy: take rows whose metadata passes, e.g. 'aesthetic>=7'",
+        )
+
+    def run(self, args: argparse.Namespace) -> None:
+        lib = arguments.library_of(args)
+        name = lib.reserve(args.name, args.overwrite)
+        if args.from_npy:
+            if args.folders or args.space or args.encoder:
+                raise AestheticError(
+                    "Features can't be combined with folders, --space or --encoder.",
+                    "The files of --from-npy hold features of one CLIP space already.",
+                    "Leave the others out.",
+                )
+            with bar("row", unit_scale=True) as progress:
+                part = sum_npy(args.from_npy, raw=args.raw, where=args.filter, shard=args.shard, progress=progress)
+            keep_part(part, args, lib, name)
+            return
+        if args.filter:
+            raise AestheticError(
+                "Pictures can't be filtered.",
+                "--filter reads the metadata of .npy files.",
+                "Give it with --from-npy, or leave it out.",
+            )
+        from_pictures(args, lib, name)
+
+
+def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those that say how pictures are read, but for the folders."""
+    parser.add_argument("--recursive", action="store_true", help="take the pictures in subfolders too")
+    parser.add_argument(
+        "--space",
+        nargs="+",
+        default=None,
+        metavar="SPACE",
+        help=f"CLIP spaces, from {', '.join(space.name for space in PUBLISHED)} (default: {VIT_L.name})",
+    )
+    parser.add_argument(
+        "--encoder",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PATH",
+        help="folder or file of the image encoder; once for each space, in their order",
+    )
+    arguments.add_device(parser)
+    parser.add_argument("--yes", action="store_true", help="agree to download an encoder that is not on this machine")
+    parser.add_argument(
+        "--batch-size",
+        type=arguments.positive,
+        default=16,
+        metavar="N",
+        help="pictures per step (default: %(default)s)",
+    )
+
+
+def from_pictures(args: argparse.Namespace, lib: Library, name: str) -> None:
+    """Make the embedding, or this machine's part of it, and print it.
+
+    Raises:
+        AestheticError: no pictures, no encoder, or nothing can be saved.
+    """
+    # Here, so that the other commands start without image and encoder libraries.
+    from ..create.images import find_images
+    from ..create.pictures import create, keep
+
+    spaces = [_space(text) for text in args.space or [VIT_L.name]]
+    if len(args.encoder) > len(spaces):
+        raise AestheticError(
+            f"There are {len(args.encoder)} encoders for {len(spaces)} CLIP spaces.",
+            "",
+            "Name at most one --encoder for each --space, in their order.",
+        )
+    pictures = find_images(args.folders, args.recursive)
+    share = args.shard.of_list(pictures)
+    device = arguments.device_of(args)
+    paths = [*args.encoder, *[""] * len(spaces)]
+    with contextlib.ExitStack() as stack:
+        encoders = [
+            stack.enter_context(image_encoder(space, path, device, args.yes)) for space, path in zip(spaces, paths)
+        ]
+        progress = stack.enter_context(bar("picture"))
+        result = create(share, encoders, batch_size=args.batch_size, raw=args.raw, progress=progress)
+    for skipped in result.skipped:
+        tell(f"skipped {skipped.name}: {skipped.reason}")
+    if args.shard != WHOLE:
+        reasons = Counter(skipped.reason for skipped in result.skipped)
+        # By name, since machines may mount the folder at different places.
+        sources = digest([picture.name for picture in pictures])
+        keep_part(Part(result.sums, sources, args.shard, reasons, result.model_ids), args, lib, name)
+        return
+    embedding, preview = keep(result, lib, name, args.note, args.overwrite)
+    say(embedding.path)
+    if preview:
+        say(preview)
+    arguments.describe(embedding, lib)
+
+
+def _space(text: str) -> Space:
+    space = space_named(text)
+    if space is None:
+        raise AestheticError(
+            f"There is no CLIP space {text!r}.",
+            f"There are: {', '.join(space.name for space in PUBLISHED)}.",
+            "Choose among them.",
+        )
+    return space
+
+
+def part_path(lib: Library, name: str, shard: Shard) -> Path:
+    """Where a part of an embedding to be is kept."""
+    return lib.folders[0] / PARTS / f"{name}.{shard.number}-of-{shard.of}.safetensors"
+
+
+def keep_part(part: Part, args: argparse.Namespace, lib: Library, name: str) -> None:
+    """Save a part for ``merge``, or all there is as an embedding, and print it."""
+    for why, count in part.skipped.items():
+        tell(f"skipped {count}: {why}")
+    if part.shard == WHOLE:
+        keep_embedding(embedding_of(part, name, args.note), args.overwrite, lib)
+        return
+    path = part_path(lib, name, part.shard)
+    save_part(part, path)
+    say(path)
+
+
+def keep_embedding(embedding: Embedding, overwrite: bool, lib: Library) -> None:
+    """Save an embedding and print all about it."""
+    path = lib.save_new(embedding, embedding.name, overwrite)
+    say(path)
+    arguments.describe(replace(embedding, path=path), lib)
