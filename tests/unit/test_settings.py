@@ -18,7 +18,8 @@ anything = st.one_of(
 
 
 def test_order_and_infotext_keys_are_those_of_the_first_extension() -> None:
-    assert [knob.name for knob in KNOBS[:8]] == [
+    names = [knob.name for knob in KNOBS]
+    assert names[:8] == [
         "weight",
         "steps",
         "lr",
@@ -28,6 +29,8 @@ def test_order_and_infotext_keys_are_those_of_the_first_extension() -> None:
         "slerp_angle",
         "text_negative",
     ]
+    # Positions are what API clients count: new knobs come after these.
+    assert names[8:11] == ["negative_prompt", "centre", "centre_strength"]
     assert [knob.infotext for knob in KNOBS[:8]] == [
         "Aesthetic weight",
         "Aesthetic steps",

@@ -66,6 +66,34 @@ def test_title_in_any_case(webui: WebUI, title: str) -> None:
     assert distance(picture.image, expected.image) == 0
 
 
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        {"Aesthetic Gradients": {"args": [{"embedding": "vitl"}]}},
+        {TITLE: {"args": {"embedding": "vitl"}}},
+        {"aesthetic gradients": {"embedding": "vitl"}},
+    ],
+)
+def test_what_clients_write_is_understood(webui: WebUI, scripts: dict[str, object]) -> None:
+    expected = personalised(webui, "vitl")
+    assert distance(webui.txt2img(alwayson_scripts=scripts).image, expected.image) == 0
+
+
+@pytest.mark.parametrize(
+    ("scripts", "words"),
+    [
+        ({TITLE: {"args": "vitl"}}, "has to be a number"),
+        ({TITLE: {"args": {"style": "vitl"}}}, "There is no aesthetic setting 'style'"),
+        ({TITLE: {}, "Aesthetic Gradients": {}}, "names of the same script"),
+    ],
+)
+def test_what_can_not_be_understood_is_refused(webui: WebUI, scripts: dict[str, object], words: str) -> None:
+    with pytest.raises(RequestFailed) as refused:
+        webui.txt2img(alwayson_scripts=scripts)
+    assert refused.value.status == 422
+    assert words in refused.value.body
+
+
 def test_script_info_lists_the_knobs(webui: WebUI) -> None:
     found = [info for info in webui.get("/sdapi/v1/script-info") if info["name"] == TITLE.lower()]
     assert {info["is_img2img"] for info in found} == {False, True}
