@@ -99,14 +99,21 @@ def test_script_info_lists_the_knobs(webui: WebUI) -> None:
     assert {info["is_img2img"] for info in found} == {False, True}
     for info in found:
         assert info["is_alwayson"]
-        weight, steps, lr, slerp, embedding, text, angle, negative, prompt, centre, strength = info["args"]
-        assert (weight["value"], weight["minimum"], weight["maximum"]) == (0.9, 0, 1)
-        assert (steps["value"], steps["minimum"], steps["maximum"]) == (5, 0, 50)
-        assert (lr["value"], angle["value"], text["value"], embedding["value"]) == (0.0001, 0.1, "", "None")
-        assert not (slerp["value"] or negative["value"] or prompt["value"])
-        assert (centre["value"], strength["value"], strength["maximum"]) == ("None", 1, 10)
-        assert "vitl" in embedding["choices"]
-        assert "vitl" in centre["choices"]
+        assert len(info["args"]) == len(KNOBS)
+        args = {knob.name: said for knob, said in zip(KNOBS, info["args"])}
+        for name, default, minimum, maximum in (
+            ("weight", 0.9, 0, 1),
+            ("steps", 5, 0, 50),
+            ("slerp_angle", 0.1, 0, 1),
+            ("centre_strength", 1, 0, 10),
+        ):
+            said = args[name]
+            assert (said["value"], said["minimum"], said["maximum"]) == (default, minimum, maximum)
+        assert (args["lr"]["value"], args["text"]["value"]) == (0.0001, "")
+        for name in ("slerp", "text_negative", "negative_prompt"):
+            assert not args[name]["value"]
+        for name in ("embedding", "centre"):
+            assert args[name]["value"] == "None" and "vitl" in args[name]["choices"]
 
 
 # --- infotext ---
