@@ -32,6 +32,8 @@ class Ui(Command):
     examples = ("ui --browser", "ui --model runwayml/stable-diffusion-v1-5 --port 7880", "ui --host ::1")
     remedies: ClassVar = {
         Remedy.IMAGE_ENCODER: "Tick 'Allow to download a missing image encoder' on the page and try again.",
+        Remedy.DOWNLOAD: "Tick 'Allow to download a missing image encoder' and try again.",
+        Remedy.OVERWRITE: "Tick Overwrite, or choose another name.",
         Remedy.MEMORY: "Choose a smaller size, or compute elsewhere with --device.",
     }
 
@@ -70,6 +72,7 @@ def _serve(args: argparse.Namespace, own: Library) -> None:
             progress=jobs.progress,
             stopped=jobs.stopped,
             interrupt=jobs.interrupt,
+            remedies=self.remedies,
             folders_allowed=_is_own_machine(args.host),
         )
         built = page.build(
@@ -119,22 +122,10 @@ def _pair(model: Generator, shelf: Library, jobs: Jobs, order: Order) -> Pair:
 def _image_encoder(model: Generator, jobs: Jobs, space: Space, download: bool) -> ImageEncoder:
     from ..clip.image_encoder import load_encoder
 
-    def allow(size: int, what: str) -> bool:
-        if not download:
-            raise AestheticError(
-                f"The image encoder for {space.name} is not on this machine.",
-                f"It would have to be downloaded: {what}.",
-                "Tick 'Allow to download a missing image encoder' and try again.",
-            )
-        return True
-
-    def progress(done: int, total: int, line: str) -> None:
-        if jobs.stopped():
-            raise Interrupted
-        jobs.progress(done, total, line)
-
     own = model.image_encoder if space in model.spaces else None
-    return load_encoder(space, own or "", device=model.device, allow_download=allow, progress=progress)
+    return load_encoder(
+        space, own or "", device=model.device, allow_download=lambda size, what: download, progress=jobs.progress
+    )
 
 
 def _write_examples(folder: Path) -> None:

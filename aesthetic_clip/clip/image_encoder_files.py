@@ -43,17 +43,22 @@ class Checkpoint:
     model_id: str
 
 
-def nothing_found(space: Space, folder: Path, why: str = "") -> AestheticError:
+def nothing_found(
+    space: Space, folder: Path, why: str = "", remedy: Remedy | None = Remedy.IMAGE_ENCODER
+) -> AestheticError:
     arch, tag = space.open_clip or ("", "")
-    name = _folder_name(space)
-    do = f"Put the model's folder {name} or its file {_OPEN_CLIP_FILES[0]} as {folder / name}, "
+    place = folder / _folder_name(space)
+    looked = f"Neither a model's folder nor a file {_OPEN_CLIP_FILES[0]} is at {place}."
     if tag == "openai":
-        do = f"Put {arch}.pt into {folder}, or config.json and model.safetensors of {space.hub_id} into {folder / name}, "
+        looked = (
+            f"Neither {arch}.pt is in {folder}, nor config.json and model.safetensors of {space.hub_id} in {place}."
+        )
+    why = why or "It is in none of the caches of Hugging Face, open_clip and OpenAI's CLIP."
     return AestheticError(
         f"There is no image encoder for {space.name}.",
-        why or "It is in none of the caches of Hugging Face, open_clip and OpenAI's CLIP.",
-        do + "or name its path, or allow the download.",
-        Remedy.IMAGE_ENCODER,
+        f"{why} {looked}",
+        "Put it there, or name its path, or allow the download.",
+        remedy,
     )
 
 
@@ -190,8 +195,9 @@ def download(
     subject = f"The image encoder for {space.name} was not downloaded."
     parts = [_remote(space.hub_id, name, subject) for name in names]
     total = sum(part.size for part in parts)
-    if not allow(total, f"{space.hub_id}, {total / 1e9:.1f} GB"):
-        raise nothing_found(space, folder, "You did not want to download it.")
+    what = f"{space.hub_id}, {total / 1e9:.1f} GB"
+    if not allow(total, what):
+        raise nothing_found(space, folder, f"It would have to be downloaded ({what}).", Remedy.DOWNLOAD)
     target = folder / _folder_name(space)
     try:
         target.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import itertools
 import json
 import math
@@ -12,14 +11,11 @@ from typing import Any
 
 import gradio as gr
 
-from ..settings import KNOBS, NO_EMBEDDING, OFF, Kind, Knob, Settings
+from ..settings import KNOBS, OFF, Kind, Knob, Settings
+from . import picker
+from .markup import html
 
 ACCORDION = "Aesthetic Gradients"
-
-
-def choices(names: Sequence[str]) -> list[str]:
-    """What an embedding dropdown offers."""
-    return [NO_EMBEDDING, *names]
 
 
 def settings_accordion(
@@ -56,7 +52,7 @@ def settings_accordion(
 
     with gr.Accordion(ACCORDION, open=opened or bool(notice), elem_id=elem_id("accordion")):
         if notice:
-            gr.HTML(f"<p><b>{html.escape(notice)}</b></p>")
+            gr.HTML(html("<p><b>{}</b></p>", notice))
         for fold, rows in _layout(knobs).items():
             changed = bool(initial) and any(getattr(initial, k.name) != k.default for row in rows for k in row)
             folded = (
@@ -66,7 +62,7 @@ def settings_accordion(
                 for row in rows:
                     show(row)
         hints = {elem_id(knob.name): knob.help for knob in knobs}
-        gr.HTML(f"<span hidden data-aesthetic-hints='{html.escape(json.dumps(hints), quote=True)}'></span>")
+        gr.HTML(html("<span hidden data-aesthetic-hints='{}'></span>", json.dumps(hints)))
     by_name = {knob.name: knob for knob in knobs}
     for knob in knobs:
         _connect(knob, by_name, controls)
@@ -97,8 +93,7 @@ def _control(knob: Knob, names: Sequence[str], elem_id: str, value: object, inte
         **({"info": knob.help} if explained else {}),
     }
     if knob.kind is Kind.EMBEDDING:
-        # Custom values, so that a pasted name that is gone is refused with a sentence instead of vanishing.
-        return gr.Dropdown(choices=choices(names), allow_custom_value=True, **common)
+        return picker.dropdown(picker.choices(names), **common)
     if knob.kind is Kind.CHOICE:
         return gr.Dropdown(choices=list(knob.choices), **common)
     if knob.kind is Kind.SWITCH:
@@ -129,8 +124,8 @@ def _connect(knob: Knob, knobs: Mapping[str, Knob], controls: Mapping[str, Any])
     brought = [name for name in knobs if any(name in values for values in knob.choices.values())]
     if brought:
 
-        def bring(choice: str) -> Any:
-            values = knob.choices.get(choice, {})
+        def bring(choice: object) -> Any:
+            values = knob.choices.get(choice, {}) if isinstance(choice, str) else {}
             updates = [
                 gr.update(value=shown(knobs[name], values[name])) if name in values else gr.update() for name in brought
             ]

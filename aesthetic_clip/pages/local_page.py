@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import inspect
 import itertools
 import signal
@@ -19,13 +18,19 @@ import gradio as gr
 
 from ..errors import AestheticError, Interrupted
 from ..settings import KNOBS, Settings
-from . import accordion as ui
-from . import messages as report
-from . import tab
+from . import forms, messages, tab
+from .accordion import settings_accordion
+from .forms import Field, Form, Updates
 
 TITLE = "Aesthetic Gradients"
 ID = "aesthetic_page"
+LARGEST_SEED = 2**32
 _SECONDS_BETWEEN_NEWS = 0.3
+_LONGEST_PROMPT = 20_000
+# A picture of 64 pixels is shown as large as one of 512.
+_PICTURES_LARGE = (
+    "<style>.aesthetic-large img {width: 100% !important; height: 100% !important; object-fit: contain}</style>"
+)
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,10 @@ class Jobs:
         self._news = ""
 
     def progress(self, done: int, total: int, line: str) -> None:
-        """Say how far the running job is."""
-        self._news = f"<p>{html.escape(line)}</p><progress value='{done}' max='{max(total, 1)}' style='width:100%'>"
+        """Say how far the running job is; ends it with Interrupted if it is to stop."""
+        if self._stop.is_set():
+            raise Interrupted
+        self._news = messages.progress(done, total, line)
 
     def alone(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """``function`` so that it waits for the running job: two at once would see each other's weights."""
@@ -126,7 +133,7 @@ def build(
     """The page as ``gr.Blocks``.
 
     Args:
-        host: what the tab for embeddings needs; its list of dropdowns is filled in here.
+        host: what the tab for embeddings needs.
         jobs: those of ``host``.
         generate: makes the two pictures; tells ``jobs`` how far it is.
         model: name to show.
@@ -137,11 +144,10 @@ def build(
         gr.Markdown(f"## {TITLE}\nModel: {model}")
         with gr.Tabs():
             with gr.TabItem("Generate", id="generate"):
-                controls = _generate_form(host, jobs, generate, size, guidance_scale, initial)
-            host.dropdowns.extend(c for c, knob in zip(controls, KNOBS) if knob.names_embedding)
+                pickers = _generate_form(host, jobs, generate, size, guidance_scale, initial)
             with gr.TabItem(tab.TITLE, id="create"):
-                built = tab.build(host)
-        page.load(fn=built.fresh_lists, inputs=[], outputs=built.lists)
+                built = tab.build(host, pickers)
+        built.follow(page)
     return page
 
 
@@ -153,89 +159,94 @@ def _generate_form(
     guidance_scale: float,
     initial: Settings,
 ) -> list[Any]:
-    """The form, connected; the controls of the knobs."""
+    """The form, connected; its lists of embeddings."""
+    fields: dict[str, Field[Any]] = {}
 
-    def number(name: str, label: str, minimum: float, maximum: float, step: float, value: float) -> Any:
-        return gr.Slider(label=label, minimum=minimum, maximum=maximum, step=step, value=value, elem_id=f"{ID}_{name}")
+    def slider(name: str, label: str, minimum: float, maximum: float, step: float, value: float) -> None:
+        fields[name] = forms.slider(label, minimum, maximum, step, value, elem_id=f"{ID}_{name}")
 
     with gr.Row():
         with gr.Column():
-            prompt = gr.Textbox(label="Prompt", lines=2, elem_id=f"{ID}_prompt")
-            negative = gr.Textbox(label="Negative prompt", lines=1, elem_id=f"{ID}_negative_prompt")
+            fields["prompt"] = forms.text("Prompt", _LONGEST_PROMPT, lines=2, elem_id=f"{ID}_prompt")
+            # Its id is not that of the knob with this name.
+            fields["negative_prompt"] = forms.text(
+                "Negative prompt", _LONGEST_PROMPT, lines=1, elem_id=f"{ID}_negative"
+            )
             with gr.Row():
-                seed = gr.Number(label="Seed", value=0, precision=0, elem_id=f"{ID}_seed")
-                sampling_steps = number("sampling_steps", "Sampling steps", 1, 150, 1, 20)
-                scale = number("guidance_scale", "Guidance scale", 1, 30, 0.5, guidance_scale)
+                fields["seed"] = forms.number("Seed", -1, LARGEST_SEED, 0, elem_id=f"{ID}_seed")
+                slider("sampling_steps", "Sampling steps", 1, 150, 1, 20)
+                slider("guidance_scale", "Guidance scale", 1, 30, 0.5, guidance_scale)
             with gr.Row():
-                width = number("width", "Width", 64, 2048, 8, size[0])
-                height = number("height", "Height", 64, 2048, 8, size[1])
-            controls = ui.settings_accordion(
+                slider("width", "Width", 64, 2048, 8, size[0])
+                slider("height", "Height", 64, 2048, 8, size[1])
+            knobs = settings_accordion(
                 host.library().names(), lambda name: f"{ID}_{name}", explained=True, opened=True, initial=initial
             )
+            fields["settings"] = Field(knobs, _settings)
             with gr.Row():
                 start = gr.Button("Generate", variant="primary", elem_id=f"{ID}_start")
                 stop = gr.Button("Interrupt", elem_id=f"{ID}_stop")
         with gr.Column():
+            large = {"elem_classes": ["aesthetic-large"]}
             with gr.Row():
-                before = gr.Image(label="Before", interactive=False, height=360, elem_id=f"{ID}_before")
-                after = gr.Image(label="After", interactive=False, height=360, elem_id=f"{ID}_after")
-            # A picture of 64 pixels is shown as large as one of 512.
-            gr.HTML(
-                f"<style>#{ID}_before img, #{ID}_after img "
-                "{width: 100% !important; height: 100% !important; object-fit: contain}</style>"
-            )
+                before = gr.Image(label="Before", interactive=False, height=360, elem_id=f"{ID}_before", **large)
+                after = gr.Image(label="After", interactive=False, height=360, elem_id=f"{ID}_after", **large)
+            gr.HTML(_PICTURES_LARGE)
             message = gr.HTML(elem_id=f"{ID}_message")
 
     folder, numbers = tempfile.TemporaryDirectory(prefix=ID), itertools.count()
 
-    def run(
+    def make_pair(
         prompt: str,
-        negative: str,
-        seed: float,
-        sampling_steps: float,
-        scale: float,
-        width: float,
-        height: float,
-        *knobs: Any,
-    ) -> list[Any]:
-        try:
-            order = Order(
-                prompt,
-                negative,
-                int(seed or 0),
-                int(sampling_steps),
-                float(scale),
-                int(width),
-                int(height),
-                Settings.from_values(knobs),
+        negative_prompt: str,
+        seed: int,
+        sampling_steps: int,
+        guidance_scale: float,
+        width: int,
+        height: int,
+        settings: Settings,
+    ) -> Updates:
+        if width % 8 or height % 8:
+            raise AestheticError(
+                f"A picture can't have {width} x {height} pixels.",
+                "Both have to be multiples of 8.",
+                "Change the width or the height.",
             )
-            if order.width % 8 or order.height % 8:
-                raise AestheticError(
-                    f"A picture can't have {order.width} x {order.height} pixels.",
-                    "Both have to be multiples of 8.",
-                    "Change the width or the height.",
-                )
-            pair = generate(order)
-        except Interrupted:
-            return [gr.update(), gr.update(), "<p>Interrupted.</p>"]
-        except AestheticError as error:
-            return [gr.update(), gr.update(), report.error(error)]
-        said = (
-            f"{report.curve(pair.similarities)}<pre style='white-space:pre-wrap'>{html.escape(pair.parameters)}</pre>"
+        pair = generate(
+            Order(
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                seed=seed,
+                sampling_steps=sampling_steps,
+                guidance_scale=guidance_scale,
+                width=width,
+                height=height,
+                settings=settings,
+            )
         )
         # As files, since gradio would write pictures anew: other pixels, and no parameters.
         number = next(numbers)
-        paths = [Path(folder.name, f"{number:04}-{name}.png") for name in ("before", "after")]
-        for path, content in zip(paths, (pair.before, pair.after)):
+        shown = {}
+        for name, content in (("before", pair.before), ("after", pair.after)):
+            path = Path(folder.name, f"{number:04}-{name}.png")
             path.write_bytes(content)
-        return [*map(str, paths), said]
+            shown[name] = str(path)
+        return {**shown, "message": messages.pair(pair.similarities, pair.parameters)}
 
-    inputs = [prompt, negative, seed, sampling_steps, scale, width, height, *controls]
-    job = jobs.make(run, [gr.update(), gr.update()])
-    start.click(fn=job, inputs=inputs, outputs=[before, after, message])
-    prompt.submit(fn=job, inputs=inputs, outputs=[before, after, message])
+    form = Form(fields, "message", host.remedies)
+    outputs = {"before": before, "after": after, "message": message}
+    for event in (start.click, fields["prompt"].control.submit):
+        form.on(event, make_pair, outputs, job=jobs.make)
     stop.click(fn=jobs.interrupt, inputs=[], outputs=[], queue=False)
-    return controls
+    return [control for control, knob in zip(knobs, KNOBS) if knob.names_embedding]
+
+
+def _settings(*values: object) -> Settings:
+    """Those of the accordion, in the order of the table of knobs."""
+    for knob, value in zip(KNOBS, values):
+        if isinstance(value, (str, list, dict)):
+            forms.checked_text(knob.label, _LONGEST_PROMPT)(value)
+    return Settings.from_values(values)
 
 
 def launch(page: Any, jobs: Jobs, address: str, port: int, folders: Sequence[str], browser: bool) -> None:

@@ -1,34 +1,46 @@
-"""What the tab tells people, as HTML."""
+"""What the pages tell people, as HTML."""
 
 from __future__ import annotations
 
 import base64
-import html
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ..create.images import UnreadableImage, decode
 from ..embeddings.embedding import Embedding
 from ..embeddings.library import Library
 from ..embeddings.mixing import nearest
-from ..errors import AestheticError
+from ..errors import AestheticError, Remedy
 from ..geometry import unit
 from ..spaces import Space
+from .markup import Markup, html, joined
 
 if TYPE_CHECKING:
-    from ..create.pictures import CreateResult, Histogram
-    from ..embeddings.published import Downloads
+    from ..create.pictures import CreateResult, Histogram, Skipped
+    from ..embeddings.published import Downloads, Entry
 
 _SIMILAR = 5
 _SHOWN_SKIPPED = 200
 _THUMBNAIL = 48
 
 
-def error(fault: AestheticError) -> str:
-    return f"<div class='error'>{html.escape(str(fault))}</div>"
+def told(line: str) -> Markup:
+    """One sentence."""
+    return html("<p>{}</p>", line)
+
+
+def error(fault: AestheticError, remedies: Mapping[Remedy, str]) -> Markup:
+    """What, why, and what to do, in the words of the program around the page."""
+    return html("<div class='error'>{}</div>", fault.told(remedies))
+
+
+def progress(done: int, total: int, line: str) -> Markup:
+    """How far a job is."""
+    return html("<p>{}</p><progress value='{:d}' max='{:d}' style='width:100%'>", line, done, max(total, 1))
 
 
 def pace(done: int, total: int, rate: float) -> str:
@@ -36,39 +48,59 @@ def pace(done: int, total: int, rate: float) -> str:
     return f"{done} of {total} pictures, {rate:.1f} per second,"
 
 
-def created(embedding: Embedding, result: CreateResult, library: Library) -> str:
-    """Counts, coherence, similar embeddings and what was skipped."""
+def created(
+    embedding: Embedding, result: CreateResult, library: Library, skipped: Sequence[Skipped], others: int
+) -> Markup:
+    """Counts, coherence, similar embeddings and what was skipped.
+
+    Args:
+        embedding: as saved.
+        result: what it was made of.
+        library: where similar ones are looked for.
+        skipped: pictures that were not used.
+        others: how many files were left out that are evidently no pictures.
+    """
     kept = "" if result.complete else " (interrupted: only what was done until then)"
-    skipped = f" {_count(len(result.skipped), 'file')} skipped." if result.skipped else ""
-    parts = [f"<p><b>{html.escape(embedding.name)}</b>: made from {_count(result.used, 'picture')}{kept}.{skipped}</p>"]
+    count = len(skipped) + others
+    parts = [
+        html(
+            "<p><b>{}</b>: made from {}{}.{}</p>",
+            embedding.name,
+            _count(result.used, "picture"),
+            kept,
+            f" {_count(count, 'file')} skipped." if count else "",
+        )
+    ]
     for space, cosine in result.mean_cosine.items():
-        parts.append(
-            f"<p>{space.name}: mean cosine of the pictures to their mean {cosine:.3f}</p>"
-            + _bars(result.histograms[space])
-        )
+        parts.append(html("<p>{}: mean cosine of the pictures to their mean {:.3f}</p>", space.name, cosine))
+        parts.append(_bars(result.histograms[space]))
     parts.append(_similar(embedding, library))
-    if result.skipped:
-        rows = "".join(
-            f"<li>{html.escape(skipped.name)}: {html.escape(skipped.reason)}</li>"
-            for skipped in result.skipped[:_SHOWN_SKIPPED]
-        )
-        more = len(result.skipped) - _SHOWN_SKIPPED
-        rows += f"<li>and {more} more</li>" if more > 0 else ""
-        parts.append(f"<details><summary>Skipped files</summary><ul>{rows}</ul></details>")
-    return "".join(parts)
+    if count:
+        rows = [html("<li>{}: {}</li>", item.name, item.reason) for item in skipped[:_SHOWN_SKIPPED]]
+        if (more := len(skipped) - _SHOWN_SKIPPED) > 0:
+            rows.append(html("<li>and {} more</li>", more))
+        if others:
+            rows.append(html("<li>{}</li>", f"{_count(others, 'file')} of other kinds, such as captions"))
+        parts.append(html("<details><summary>Skipped files</summary><ul>{}</ul></details>", joined(rows)))
+    return joined(parts)
 
 
-def about(embedding: Embedding, library: Library) -> str:
+def about(embedding: Embedding, library: Library) -> Markup:
     """All that is known of one embedding."""
     rows = {"Spaces": embedding.spaces, "Digest": embedding.digest, "File": str(embedding.path), **embedding.metadata}
-    cells = "".join(
-        f"<tr><th align='left'>{html.escape(key)}</th><td style='overflow-wrap:anywhere'>{html.escape(value)}</td></tr>"
+    cells = joined(
+        html("<tr><th align='left'>{}</th><td style='overflow-wrap:anywhere'>{}</td></tr>", key, value)
         for key, value in rows.items()
     )
-    return f"<table>{cells}</table>{_similar(embedding, library)}"
+    return html("<table>{}</table>{}", cells, _similar(embedding, library))
 
 
-def curve(similarities: Mapping[str, Sequence[float]]) -> str:
+def pair(similarities: Mapping[str, Sequence[float]], parameters: str) -> Markup:
+    """What two pictures were made with, and how the prompt was moved."""
+    return html("{}<pre style='white-space:pre-wrap'>{}</pre>", curve(similarities), parameters)
+
+
+def curve(similarities: Mapping[str, Sequence[float]]) -> Markup:
     """The similarity to the embedding over the steps, a picture and its numbers for each CLIP space."""
     width, height = 360, 120
     parts = []
@@ -78,21 +110,35 @@ def curve(similarities: Mapping[str, Sequence[float]]) -> str:
             (i / max(len(numbers) - 1, 1) * width, height - (n - low) / (high - low) * height)
             for i, n in enumerate(numbers)
         ]
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        dots = "".join(
-            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='currentColor'><title>step {i}: {n:.4f}</title></circle>"
+        dots = joined(
+            html("<circle cx='{:.1f}' cy='{:.1f}' r='3' fill='currentColor'>", x, y)
+            + html("<title>step {}: {:.4f}</title></circle>", i, n)
             for i, ((x, y), n) in enumerate(zip(points, numbers))
         )
         parts.append(
-            f"<p>Similarity to the target in {html.escape(space)}: "
-            f"{numbers[0]:.3f} before, {numbers[-1]:.3f} after {_count(len(numbers) - 1, 'step')}</p>"
-            f"<svg viewBox='-6 -6 {width + 12} {height + 12}' style='max-width:{width}px'>"
-            f"<polyline points='{line}' fill='none' stroke='currentColor' stroke-width='2'/>{dots}</svg>"
+            html(
+                "<p>Similarity to the target in {}: {:.3f} before, {:.3f} after {}</p>",
+                space,
+                numbers[0],
+                numbers[-1],
+                _count(len(numbers) - 1, "step"),
+            )
         )
-    return "".join(parts) or "<p>Nothing was moved.</p>"
+        parts.append(
+            html(
+                "<svg viewBox='-6 -6 {} {}' style='max-width:{}px'>"
+                "<polyline points='{}' fill='none' stroke='currentColor' stroke-width='2'/>{}</svg>",
+                width + 12,
+                height + 12,
+                width,
+                " ".join(f"{x:.1f},{y:.1f}" for x, y in points),
+                dots,
+            )
+        )
+    return joined(parts) or told("Nothing was moved.")
 
 
-def table(library: Library) -> str:
+def table(library: Library) -> Markup:
     """The library: thumbnail, name, spaces, pictures, date, note; unusable files with the reason."""
     rows = []
     for name in library.names():
@@ -101,42 +147,46 @@ def table(library: Library) -> str:
             data = embedding.metadata
             cells = [
                 _thumbnail(library, name),
-                html.escape(name),
+                name,
                 ", ".join(space.name for space in embedding.vectors),
-                html.escape(data.get("image_count", "")),
-                html.escape(data.get("created", "")[:10]),
-                html.escape(data.get("note", "")),
+                data.get("image_count", ""),
+                data.get("created", "")[:10],
+                data.get("note", ""),
             ]
         except AestheticError as fault:
-            cells = ["", html.escape(name), "", "", "", error(fault)]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = "".join(f"<th align='left'>{title}</th>" for title in ("", "Name", "Spaces", "Images", "Date", "Note"))
-    empty = "<p>There are no embeddings yet.</p>" if not rows else ""
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table>{empty}"
+            cells = ["", name, "", "", "", error(fault, {})]
+        rows.append(html("<tr>{}</tr>", joined(html("<td>{}</td>", cell) for cell in cells)))
+    titles = ("", "Name", "Spaces", "Images", "Date", "Note")
+    head = html("<tr>{}</tr>", joined(html("<th align='left'>{}</th>", title) for title in titles))
+    return html("<table>{}{}</table>{}", head, joined(rows), "" if rows else told("There are no embeddings yet."))
 
 
-def against_text(embeddings: Sequence[Embedding], text: str, features: Mapping[Space, Tensor]) -> str:
+def origins(repository: str, catalogue: Sequence[Entry]) -> Markup:
+    """Where the published embeddings come from."""
+    entries = joined(html("<li><b>{}</b>: {}</li>", entry.name, entry.provenance) for entry in catalogue)
+    return html("<p>{}</p><ul>{}</ul>", repository, entries)
+
+
+def against_text(embeddings: Sequence[Embedding], text: str, features: Mapping[Space, Tensor]) -> Markup:
     """Cosine of each embedding to a text's CLIP feature."""
-    rows = []
-    for embedding in embeddings:
-        for space, feature in features.items():
-            if space in embedding.vectors:
-                cosine = float(embedding.vectors[space] @ unit(feature.float().cpu()))
-                rows.append(
-                    (
-                        cosine,
-                        f"<tr><td>{html.escape(embedding.name)}</td><td>{space.name}</td><td>{cosine:.3f}</td></tr>",
-                    )
-                )
-    if not rows:
+    cosines = [
+        (float(embedding.vectors[space] @ unit(feature.float().cpu())), embedding.name, space.name)
+        for embedding in embeddings
+        for space, feature in features.items()
+        if space in embedding.vectors
+    ]
+    if not cosines:
         raise AestheticError(
             "Nothing can be compared with the text.",
             f"The loaded checkpoint reads texts in {' and '.join(map(str, features))}, "
             "and none of the embeddings has a vector there.",
             "Choose others, or load a checkpoint of their kind.",
         )
-    sorted_rows = "".join(row for _, row in sorted(rows, key=lambda item: -item[0]))
-    return f"<p>Cosine similarity to “{html.escape(text)}”:</p><table>{sorted_rows}</table>"
+    rows = joined(
+        html("<tr><td>{}</td><td>{}</td><td>{:.3f}</td></tr>", name, space, cosine)
+        for cosine, name, space in sorted(cosines, key=lambda row: -row[0])
+    )
+    return html("<p>Cosine similarity to “{}”:</p><table>{}</table>", text, rows)
 
 
 def downloaded(done: Downloads) -> str:
@@ -151,12 +201,12 @@ def downloaded(done: Downloads) -> str:
         causes: dict[str, list[str]] = {}
         for name, fault in done.failures.items():
             causes.setdefault(fault.do, []).append(name)
-        told = []
+        sentences = []
         for names in causes.values():
             first = done.failures[names[0]]
             what = first.what if len(names) == 1 else f"{', '.join(names)} were not downloaded."
-            told.append(f"{what} {first.why} {first.do}")
-        raise AestheticError(said, " ".join(told))
+            sentences.append(f"{what} {first.why} {first.do}")
+        raise AestheticError(said, " ".join(sentences))
     return said
 
 
@@ -166,12 +216,12 @@ def numbers(text: str, count: int) -> list[float]:
     Raises:
         AestheticError: not that many numbers.
     """
-    words = (text or "").replace(",", " ").split()
+    words = text.replace(",", " ").split()
     try:
         values = [float(word) for word in words] or [1.0] * count
     except ValueError:
         values = []
-    if len(values) != count:
+    if len(values) != count or not all(map(math.isfinite, values)):
         raise AestheticError(
             f"The weights {text!r} don't fit.",
             f"There are {count} embeddings.",
@@ -184,7 +234,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _similar(embedding: Embedding, library: Library) -> str:
+def _similar(embedding: Embedding, library: Library) -> Markup:
     others = []
     for name in library.names():
         try:
@@ -193,34 +243,42 @@ def _similar(embedding: Embedding, library: Library) -> str:
             continue
     found = nearest(embedding, others, _SIMILAR)
     if not found:
-        return ""
-    rows = "".join(f"<li>{html.escape(name)}: {cosine:.3f}</li>" for name, cosine in found)
-    return f"<p>Most similar:</p><ul>{rows}</ul>"
+        return joined([])
+    rows = joined(html("<li>{}: {:.3f}</li>", name, cosine) for name, cosine in found)
+    return html("<p>Most similar:</p><ul>{}</ul>", rows)
 
 
-def _bars(histogram: Histogram) -> str:
+def _bars(histogram: Histogram) -> Markup:
     """A bar chart of the cosines without a plotting library."""
     highest = max(histogram.counts)
-    bars = "".join(
-        f"<span title='{histogram.edges[i]:.3f} to {histogram.edges[i + 1]:.3f}: {count}' style='display:inline-block;"
-        f"width:4%;height:{round(60 * count / highest)}px;background:currentColor;opacity:.6;margin-right:1%'></span>"
+    bars = joined(
+        html(
+            "<span title='{:.3f} to {:.3f}: {}' style='display:inline-block;"
+            "width:4%;height:{}px;background:currentColor;opacity:.6;margin-right:1%'></span>",
+            histogram.edges[i],
+            histogram.edges[i + 1],
+            count,
+            round(60 * count / highest),
+        )
         for i, count in enumerate(histogram.counts)
     )
-    return (
-        f"<div>{bars}</div><div style='display:flex;justify-content:space-between'>"
-        f"<span>{histogram.edges[0]:.3f}</span><span>{histogram.edges[-1]:.3f}</span></div>"
+    return html(
+        "<div>{}</div><div style='display:flex;justify-content:space-between'><span>{:.3f}</span><span>{:.3f}</span></div>",
+        bars,
+        histogram.edges[0],
+        histogram.edges[-1],
     )
 
 
-def _thumbnail(library: Library, name: str) -> str:
+def _thumbnail(library: Library, name: str) -> Markup:
     path = library.preview(name)
     if path is None:
-        return ""
+        return joined([])
     try:
-        with Image.open(path) as picture:
-            picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-            buffer = io.BytesIO()
-            picture.convert("RGB").save(buffer, "JPEG")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-        return "?"
-    return f"<img src='data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"
+        picture = decode(path, target=_THUMBNAIL)
+    except UnreadableImage as fault:
+        return html("<span title='{}'>?</span>", fault.reason)
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG")
+    return html("<img src='data:image/jpeg;base64,{}'>", base64.b64encode(buffer.getvalue()).decode())

@@ -1,6 +1,6 @@
-"""The local page with a model that only paints its order: ``python -m tests.page_server PORT LIBRARY ENCODER``.
+"""The local page with a model that only paints its order: ``python -m tests.support.page_server PORT LIBRARY ENCODER``.
 
-For what depends on gradio alone, under every gradio; ``test_page.py`` has the demonstration model on it as well.
+For what depends on gradio alone, under every gradio; ``test_local_page.py`` has the demonstration model on it as well.
 """
 
 from __future__ import annotations

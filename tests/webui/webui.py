@@ -360,7 +360,13 @@ class WebUI:
         return self.get("/sdapi/v1/options")
 
     def set_options(self, **values: Any) -> None:
-        self.post("/sdapi/v1/options", values)
+        """As the settings page does it: the API may not set where the extension's files are."""
+        own = {name: values.pop(name) for name in list(values) if name.startswith("aesthetic_")}
+        if values:
+            self.post("/sdapi/v1/options", values)
+        if own:
+            texts = json.dumps(json.dumps(own))
+            self.run(f"import json\nfor name, value in json.loads({texts}).items():\n    shared.opts.set(name, value)")
 
     def use(self, checkpoint: str) -> None:
         """Load a checkpoint by its name without extension and keep it selected."""

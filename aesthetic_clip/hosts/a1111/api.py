@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from modules import call_queue, shared
@@ -16,15 +17,31 @@ from pydantic import BaseModel
 
 from ...embeddings.embedding import Embedding
 from ...embeddings.library import Library
-from ...errors import AestheticError, Interrupted
+from ...errors import AestheticError, Interrupted, Remedy
+from ...pages.forms import checked_number, checked_text
+from ...printable import printable
 from ...spaces import PUBLISHED, Space, space_named
 from . import options
 from .encoders import model_spaces
-from .tab import encoder as image_encoder
+from .image_encoders import image_encoder
+from .jobs import show_progress
+from .remedies import REMEDIES
+
+# An API's caller has no tab to tick anything on.
+_REMEDIES = {
+    **REMEDIES,
+    Remedy.DOWNLOAD: "Name its path in Settings > Aesthetic Gradients, or have it downloaded once by the tab "
+    "Create aesthetic embedding.",
+    Remedy.OVERWRITE: "Send overwrite as true, or choose another name.",
+}
 
 PREFIX = "/aesthetic-gradients/v1"
 MAX_IMAGES = 1000
 MAX_BYTES = 256 * 2**20
+
+
+LARGEST_BATCH = 256
+LONGEST_NOTE = 1000
 
 
 class CreateRequest(BaseModel):
@@ -36,13 +53,15 @@ class CreateRequest(BaseModel):
     spaces: list[str] = []
     """CLIP spaces, e.g. ViT-L/14; empty: those of the loaded checkpoint"""
     batch_size: int = 16
+    """pictures per step of the encoder, 1 to 256"""
     overwrite: bool = False
     raw: bool = False
     note: str = ""
+    """at most 1,000 letters"""
 
 
-class _LimitedRoute(APIRoute):
-    """Stops reading a request that is larger than the most that its images may take as base64."""
+class _Route(APIRoute):
+    """Answers what can't be a request with a sentence, and stops reading one that is larger than its images may be."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -58,7 +77,12 @@ class _LimitedRoute(APIRoute):
                     raise HTTPException(413, f"The request is too large. One request takes {MAX_BYTES >> 20} MB.")
                 return message
 
-            return await handle(Request(request.scope, receive))
+            try:
+                return await handle(Request(request.scope, receive))
+            except RequestValidationError as error:
+                raise HTTPException(422, _sentence(error)) from error
+            except (UnicodeError, RecursionError) as error:
+                raise HTTPException(422, "The request can't be read. It has to be JSON in UTF-8.") from error
 
         return limited
 
@@ -70,9 +94,7 @@ def register(_demo: Any, app: FastAPI) -> None:
 
 
 def _router() -> APIRouter:
-    router = APIRouter(
-        prefix=PREFIX, tags=["Aesthetic Gradients"], dependencies=_authentication(), route_class=_LimitedRoute
-    )
+    router = APIRouter(prefix=PREFIX, tags=["Aesthetic Gradients"], dependencies=_authentication(), route_class=_Route)
 
     @router.get("/embeddings")
     def list_embeddings() -> list[dict[str, Any]]:
@@ -81,7 +103,7 @@ def _router() -> APIRouter:
             try:
                 found.append(_described(library.load(name)))
             except AestheticError as error:
-                found.append({"name": name, "error": str(error)})
+                found.append({"name": printable(name), "error": printable(_told(error))})
         return found
 
     @router.get("/embeddings/{name:path}")
@@ -96,23 +118,25 @@ def _router() -> APIRouter:
 
         with _answered():
             library = options.embeddings()
-            name = library.reserve(request.name, request.overwrite)
+            name = library.reserve(checked_text("Name", LONGEST_NOTE)(request.name), request.overwrite)
+            note = checked_text("Note", LONGEST_NOTE)(request.note)
+            batch_size = checked_number("Batch size", 1, LARGEST_BATCH, whole=True)(request.batch_size)
             wanted = _spaces(request.spaces)
             pictures = _pictures(request.images)
             with call_queue.queue_lock, contextlib.ExitStack() as stack:
                 shared.state.begin(job="aesthetic embedding")
                 stack.callback(shared.state.end)
                 spaces = wanted or list(model_spaces(shared.sd_model))
-                encoders = [stack.enter_context(image_encoder(space, False)) for space in spaces]
+                encoders = [stack.enter_context(image_encoder(space, False, show_progress)) for space in spaces]
                 result = create(
                     pictures,
                     encoders,
-                    batch_size=request.batch_size,
+                    batch_size=batch_size,
                     raw=request.raw,
                     stopped=lambda: bool(shared.state.interrupted),
                 )
-            embedding, _ = keep(result, library, name, request.note, request.overwrite)
-            skipped = [{"name": name, "reason": reason} for name, reason in result.skipped]
+            embedding, _ = keep(result, library, name, note, request.overwrite)
+            skipped = [{"name": name, "reason": printable(reason)} for name, reason in result.skipped]
             return {**_described(embedding), "used": result.used, "skipped": skipped}
 
     @router.delete("/embeddings/{name:path}")
@@ -145,7 +169,7 @@ def _answered() -> Iterator[None]:
     try:
         yield
     except AestheticError as error:
-        raise HTTPException(422, str(error)) from error
+        raise HTTPException(422, printable(_told(error))) from error
     except Interrupted:
         raise HTTPException(409, "Interrupted: nothing was saved.") from None
 
@@ -156,7 +180,7 @@ def _existing(name: str) -> Library:
     try:
         library.find(name)
     except AestheticError as error:
-        raise HTTPException(404, str(error)) from error
+        raise HTTPException(404, printable(_told(error))) from error
     return library
 
 
@@ -164,7 +188,7 @@ def _spaces(texts: list[str]) -> list[Space]:
     found = {text: space_named(text) for text in texts}
     if unknown := [text for text, space in found.items() if space is None]:
         raise AestheticError(
-            f"There is no CLIP space {unknown[0]!r}.",
+            f"There is no CLIP space {unknown[0][:100]!r}.",
             f"There are: {', '.join(space.name for space in PUBLISHED)}.",
             "Choose among them, or leave them out for those of the loaded checkpoint.",
         )
@@ -202,5 +226,18 @@ def _described(embedding: Embedding) -> dict[str, Any]:
         "name": embedding.name,
         "spaces": [space.name for space in embedding.vectors],
         "digest": embedding.digest,
-        "metadata": dict(embedding.metadata),
+        "metadata": {printable(key): printable(value) for key, value in embedding.metadata.items()},
     }
+
+
+def _told(error: AestheticError) -> str:
+    return error.told(_REMEDIES)
+
+
+def _sentence(error: RequestValidationError) -> str:
+    """What is wrong with a request, in one line."""
+    faults = [
+        f"{'.'.join(map(str, fault.get('loc', ())[1:])) or 'The body'}: {fault.get('msg', 'not valid')}"
+        for fault in error.errors()[:5]
+    ]
+    return printable(f"The request is not as it has to be. {'; '.join(faults)}. /docs shows what it takes.")

@@ -56,9 +56,26 @@ def register() -> None:
 
 
 def _add(key: str, default: object, label: str, info: str = "") -> None:
-    component = gr.Checkbox if isinstance(default, bool) else gr.Textbox
-    option = shared.OptionInfo(default, label, component, section=_SECTION)
+    path = isinstance(default, str)
+    # The WebUI takes what can't be seen for what can't be set.
+    arguments = {"visible": False} if path and not paths_allowed() else None
+    component = gr.Textbox if path else gr.Checkbox
+    option = shared.OptionInfo(default, label, component, arguments, section=_SECTION)
+    # As for the WebUI's own: neither the API's options nor those of one job set where files are. (It has that since 1.6.)
+    option.restrict_api = path
     shared.opts.add_option(key, option.info(info) if info else option)
+
+
+def paths_allowed() -> bool:
+    """Whether people at the page may name files and folders of this machine.
+
+    As the WebUI decides it for its own: not with ``--hide-ui-dir-config``, and not on a page that others reach
+    (``--listen``, ``--share``, ...) with neither a login nor ``--enable-insecure-extension-access``.
+    """
+    flags = shared.cmd_opts
+    login = getattr(flags, "gradio_auth", None) or getattr(flags, "gradio_auth_path", None)
+    strangers = bool(getattr(flags, "disable_extension_access", False)) and not login
+    return not flags.hide_ui_dir_config and not strangers
 
 
 def embeddings() -> Library:

@@ -9,7 +9,7 @@ from typing import Any
 from modules import extensions, scripts, ui_common
 
 from ...errors import AestheticError
-from ...pages import accordion
+from ...pages import accordion, picker
 from ...settings import KNOBS, Knob, Settings, pasted
 from . import hook, options, xyz
 from .script_arguments import TITLE
@@ -40,7 +40,7 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
             return ui_common.create_refresh_button(
                 dropdown,
                 lambda: None,
-                lambda: {"choices": accordion.choices(options.embeddings().names())},
+                lambda: {"choices": picker.choices(options.embeddings().names())},
                 self.elem_id(f"refresh_{name}"),
             )
 

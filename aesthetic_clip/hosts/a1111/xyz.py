@@ -7,7 +7,7 @@ from typing import Any
 
 from ...embeddings.library import Library
 from ...errors import AestheticError
-from ...pages.accordion import choices
+from ...pages.picker import choices
 from ...settings import KNOBS, Kind, Knob
 
 _PREFIX = "[Aesthetic] "

@@ -5,14 +5,17 @@ Knows gradio (3.41 to current) and the core; what only a host can do is handed i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from .. import messages
+from ..forms import Job
+from ..picker import Lists, on_load
 from . import create_form, library_form
-from .host import ID, Job, TabHost, fresh_lists
+from .host import ID, TabHost
 
 __all__ = ["ID", "TITLE", "Job", "Tab", "TabHost", "build"]
 
@@ -27,23 +30,36 @@ class Tab:
         sent: gallery of pictures that were sent here.
         sent_accordion: what it is folded away in.
         lists: every list of embeddings, here and elsewhere.
-        fresh_lists: their values now, for a page that is opened later than this was built.
     """
 
     sent: Any
     sent_accordion: Any
-    lists: list[Any]
-    fresh_lists: Callable[[], list[Any]]
+    lists: Lists
+
+    def follow(self, page: Any, **more: Any) -> None:
+        """Fill the lists of each page that is opened: it is built when the program starts, and embeddings come later."""
+        outputs = self.lists.outputs
+
+        def fresh() -> list[Any]:
+            values = self.lists.fresh()
+            return [values[name] for name in outputs]
+
+        on_load(page, fresh, list(outputs.values()), **more)
 
 
-def build(host: TabHost) -> Tab:
-    """Build the tab inside the current ``gr.Blocks``."""
+def build(host: TabHost, elsewhere: Sequence[Any]) -> Tab:
+    """Build the tab inside the current ``gr.Blocks``.
+
+    Args:
+        host: what only it can do.
+        elsewhere: dropdowns of embeddings on the same page, which follow every change.
+    """
     with gr.Tabs(elem_id=f"{ID}_tabs"):
         with gr.TabItem("Create", id="create"):
             form = create_form.build(host)
         with gr.TabItem("Library", id="library"):
             shelf = library_form.build(host)
-    lists = [*host.dropdowns, *shelf.dropdowns, shelf.table]
-    create_form.connect(host, form, lists)
-    library_form.connect(host, shelf, lists)
-    return Tab(form.sent, form.sent_accordion, lists, lambda: fresh_lists(host, len(shelf.dropdowns)))
+    lists = Lists(host.library, elsewhere, shelf.pickers, shelf.table, messages.table)
+    form.connect(lists)
+    shelf.connect(lists)
+    return Tab(form.sent, form.sent_accordion, lists)

@@ -3,94 +3,173 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from PIL import Image
 
 from ...errors import AestheticError, Interrupted
 from ...spaces import PUBLISHED, space_named
-from .. import messages as report
-from .host import ID, TabHost, fresh_lists
+from .. import forms, messages
+from ..forms import Field, Form, Updates
+from ..picker import Lists
+from .host import ID, TabHost
 
 if TYPE_CHECKING:
-    from ...create.pictures import Source
+    from ...create.pictures import Skipped, Source
+
+_MOST_UPLOADS = 10_000
+MOST_SENT = 1000
+_LARGEST_BATCH = 256
+# Kinds of pictures that Pillow knows with a plug-in only; that one is missing is worth a line.
+_MORE_PICTURES = {".heic", ".heif", ".avif", ".jxl"}
 
 
 @dataclass(frozen=True)
 class CreateForm:
-    name: Any
-    folders: Any
-    recursive: Any
-    uploads: Any
+    """The form's fields and what else there is of it on the page.
+
+    Attributes:
+        host: what only it can do.
+        fields: what can be filled in, by name.
+        sent, sent_accordion: the gallery of pictures that were sent here, and what it is folded away in.
+        start, stop: buttons.
+        preview, result: what is shown in the end.
+    """
+
+    host: TabHost
+    fields: dict[str, Field[Any]]
     sent: Any
     sent_accordion: Any
-    spaces: Any
-    batch_size: Any
-    note: Any
-    overwrite: Any
-    raw: Any
-    keep_partial: Any
-    allow_download: Any
     start: Any
     stop: Any
     preview: Any
     result: Any
 
-    @property
-    def inputs(self) -> list[Any]:
-        return [
-            self.name,
-            self.folders,
-            self.recursive,
-            self.uploads,
-            self.sent,
-            self.spaces,
-            self.batch_size,
-            self.note,
-            self.overwrite,
-            self.raw,
-            self.keep_partial,
-            self.allow_download,
-        ]
+    def connect(self, lists: Lists) -> None:
+        """Make the buttons work.
+
+        Args:
+            lists: of embeddings, which follow.
+        """
+        host = self.host
+
+        def create_embedding(
+            name: str,
+            folders: str,
+            recursive: bool,
+            uploads: list[Path],
+            sent: list[object],
+            spaces: list[str],
+            batch_size: int,
+            note: str,
+            overwrite: bool,
+            raw: bool,
+            keep_partial: bool,
+            allow_download: bool,
+        ) -> Updates:
+            # Here, so that a program with this page starts without it.
+            from ...create.pictures import create, keep
+
+            library = host.library()
+            # Before anything long.
+            name = library.reserve(name, overwrite)
+            named = _folders(host, folders)
+            sources: list[Source] = [*_found(named, recursive), *uploads, *_pictures(host, sent)]
+            if not sources:
+                raise AestheticError(
+                    "There are no pictures to make an embedding of.",
+                    "No source is filled in.",
+                    "Name a folder, drop some files, or send pictures from a gallery.",
+                )
+            wanted = [space for text in spaces if (space := space_named(text))] or list(host.spaces())
+            with contextlib.ExitStack() as stack:
+                encoders = []
+                for space in wanted:
+                    if host.stopped():
+                        raise Interrupted
+                    host.progress(0, len(sources), f"Loading the image encoder for {space.name}")
+                    encoders.append(stack.enter_context(host.encoder(space, allow_download)))
+                host.progress(0, len(sources), "Reading the first pictures")
+
+                def told(done: int, total: int, rate: float, _left: float) -> None:
+                    # What is done may be kept, so that it is not ended from here.
+                    with contextlib.suppress(Interrupted):
+                        host.progress(done, total, messages.pace(done, total, rate))
+
+                result = create(
+                    sources,
+                    encoders,
+                    batch_size=batch_size,
+                    raw=raw,
+                    stopped=host.stopped,
+                    progress=told,
+                    keep_partial=keep_partial,
+                )
+            skipped, others = _told(result.skipped, named, uploads)
+            embedding, sheet = keep(result, library, name, note, overwrite)
+            made = messages.created(embedding, result, library, skipped, others)
+            return {**lists.fresh(), "preview": sheet, "result": made}
+
+        form = Form(self.fields, "result", host.remedies, "Interrupted: nothing was saved.")
+        outputs = {**lists.outputs, "preview": self.preview, "result": self.result}
+        form.on(
+            self.start.click,
+            create_embedding,
+            outputs,
+            job=host.job,
+            js=host.submit_js,
+            # The program's own bar shows it, where there is one.
+            show_progress="hidden" if host.submit_js else "full",
+        )
+        self.stop.click(fn=host.interrupt, inputs=[], outputs=[], queue=False)
 
 
 def build(host: TabHost) -> CreateForm:
+    """The form inside the current ``gr.Blocks``."""
+    fields: dict[str, Field[Any]] = {}
     with gr.Row():
         with gr.Column():
-            name = gr.Textbox(label="Name", elem_id=f"{ID}_name", max_lines=1, placeholder="my taste")
-            folders = gr.Textbox(
-                label="Folders, one per line", lines=2, elem_id=f"{ID}_folders", visible=host.folders_allowed
+            fields["name"] = forms.text("Name", 200, elem_id=f"{ID}_name", max_lines=1, placeholder="my taste")
+            fields["folders"] = forms.text(
+                "Folders, one per line", 20_000, lines=2, elem_id=f"{ID}_folders", visible=host.folders_allowed
             )
-            recursive = gr.Checkbox(label="With subfolders", elem_id=f"{ID}_recursive", visible=host.folders_allowed)
-            uploads = gr.File(label="Or drop pictures here", file_count="multiple", elem_id=f"{ID}_uploads")
+            fields["recursive"] = forms.switch(
+                "With subfolders", elem_id=f"{ID}_recursive", visible=host.folders_allowed
+            )
+            fields["uploads"] = forms.uploads("Or drop pictures here", _MOST_UPLOADS, elem_id=f"{ID}_uploads")
             with gr.Accordion(
                 "Pictures sent from a gallery",
                 open=False,
                 elem_id=f"{ID}_sent_accordion",
                 visible=host.picture is not None,
             ) as sent_accordion:
-                sent = gr.Gallery(label="Sent", columns=6, height=220, elem_id=f"{ID}_sent", show_label=False)
+                fields["sent"] = forms.gallery(
+                    "Sent", MOST_SENT, columns=6, height=220, elem_id=f"{ID}_sent", show_label=False
+                )
+                sent = fields["sent"].control
                 clear = gr.Button("Take them out", elem_id=f"{ID}_clear")
                 clear.click(fn=lambda: [], inputs=[], outputs=[sent])
-            spaces = gr.CheckboxGroup(
-                choices=[space.name for space in PUBLISHED],
-                label="CLIP spaces (none ticked: those of the loaded checkpoint)",
+            fields["spaces"] = forms.ticks(
+                "CLIP spaces (none ticked: those of the loaded checkpoint)",
+                [space.name for space in PUBLISHED],
                 elem_id=f"{ID}_spaces",
             )
             with gr.Row():
-                batch_size = gr.Slider(
-                    label="Batch size", minimum=1, maximum=256, step=1, value=16, elem_id=f"{ID}_batch_size"
+                fields["batch_size"] = forms.slider("Batch size", 1, _LARGEST_BATCH, 1, 16, elem_id=f"{ID}_batch_size")
+                fields["note"] = forms.text("Note", 1000, elem_id=f"{ID}_note", max_lines=1)
+            with gr.Row():
+                fields["overwrite"] = forms.switch("Overwrite", elem_id=f"{ID}_overwrite")
+                fields["raw"] = forms.switch("Plain mean, as in the paper's code", elem_id=f"{ID}_raw")
+            with gr.Row():
+                fields["keep_partial"] = forms.switch(
+                    "Keep what is done when interrupted", elem_id=f"{ID}_keep_partial"
                 )
-                note = gr.Textbox(label="Note", elem_id=f"{ID}_note", max_lines=1)
-            with gr.Row():
-                overwrite = gr.Checkbox(label="Overwrite", elem_id=f"{ID}_overwrite")
-                raw = gr.Checkbox(label="Plain mean, as in the paper's code", elem_id=f"{ID}_raw")
-            with gr.Row():
-                keep_partial = gr.Checkbox(label="Keep what is done when interrupted", elem_id=f"{ID}_keep_partial")
-                allow_download = gr.Checkbox(
-                    label="Allow to download a missing image encoder", elem_id=f"{ID}_allow_download"
+                fields["allow_download"] = forms.switch(
+                    "Allow to download a missing image encoder", elem_id=f"{ID}_allow_download"
                 )
             with gr.Row():
                 start = gr.Button("Create embedding", variant="primary", elem_id=f"{ID}_start")
@@ -99,125 +178,55 @@ def build(host: TabHost) -> CreateForm:
             gr.HTML(elem_id=f"{ID}_progress")
             preview = gr.Image(label="Nearest to the mean", interactive=False, elem_id=f"{ID}_preview")
             result = gr.HTML(elem_id=f"{ID}_result")
-    return CreateForm(
-        name,
-        folders,
-        recursive,
-        uploads,
-        sent,
-        sent_accordion,
-        spaces,
-        batch_size,
-        note,
-        overwrite,
-        raw,
-        keep_partial,
-        allow_download,
-        start,
-        stop,
-        preview,
-        result,
-    )
+    return CreateForm(host, fields, sent, sent_accordion, start, stop, preview, result)
 
 
-def connect(host: TabHost, form: CreateForm, lists: list[Any]) -> None:
-    own = len(lists) - len(host.dropdowns) - 1
-
-    def make(
-        name: str,
-        folders: str,
-        recursive: bool,
-        uploads: Any,
-        sent: Any,
-        spaces: list[str],
-        batch_size: float,
-        note: str,
-        overwrite: bool,
-        raw: bool,
-        keep_partial: bool,
-        allow_download: bool,
-    ) -> list[Any]:
-        # Here, so that a host starts without them.
-        from ...create.pictures import Skipped, create, keep
-
-        library = host.library()
-        name = library.reserve(name, overwrite)
-        files = _from_uploads(uploads)
-        sources = [*_from_folders(host, folders, recursive), *files, *_from_gallery(host, sent)]
-        if not sources:
-            raise AestheticError(
-                "There are no pictures to make an embedding of.",
-                "No source is filled in.",
-                "Name a folder, drop some files, or send pictures from a gallery.",
-            )
-        wanted = [space for text in spaces if (space := space_named(text))] or list(host.spaces())
-        with contextlib.ExitStack() as stack:
-            encoders = []
-            for space in wanted:
-                if host.stopped():
-                    raise Interrupted
-                host.progress(0, len(sources), f"Loading the image encoder for {space.name}")
-                encoders.append(stack.enter_context(host.encoder(space, allow_download)))
-            host.progress(0, len(sources), "Reading the first pictures")
-            result = create(
-                sources,
-                encoders,
-                batch_size=int(batch_size),
-                raw=raw,
-                stopped=host.stopped,
-                progress=lambda done, total, rate, _: host.progress(done, total, report.pace(done, total, rate)),
-                keep_partial=keep_partial,
-            )
-        # People know the file that they uploaded, not where the server put it.
-        own_names = {str(file): file.name for file in files}
-        result.skipped = [Skipped(own_names.get(name, name), reason) for name, reason in result.skipped]
-        embedding, sheet = keep(result, library, name, note, overwrite)
-        return [*fresh_lists(host, own), sheet, report.created(embedding, result, library)]
-
-    nothing = [gr.update() for _ in range(len(lists) + 1)]
-
-    def run(_id: str, *values: Any) -> list[Any]:
-        # The host would print a traceback and show the exception's type.
-        try:
-            return make(*values)
-        except Interrupted:
-            return [*nothing, "<p>Interrupted: nothing was saved.</p>"]
-        except AestheticError as error:
-            return [*nothing, report.error(error)]
-
-    start: dict[str, Any] = {"_js": host.submit_js} if host.submit_js else {}
-    # The page's function puts a job id in place of the first input.
-    form.start.click(
-        fn=host.job(run, nothing),
-        inputs=[form.name, *form.inputs],
-        outputs=[*lists, form.preview, form.result],
-        show_progress=not host.submit_js,
-        **start,
-    )
-    form.stop.click(fn=host.interrupt, inputs=[], outputs=[], queue=False)
-
-
-def _from_folders(host: TabHost, folders: str, recursive: bool) -> list[Source]:
-    named = [line.strip().strip('"') for line in (folders or "").splitlines() if line.strip()]
-    if not named:
-        return []
-    if not host.folders_allowed:
+def _folders(host: TabHost, text: str) -> list[Path]:
+    named = [line.strip().strip('"') for line in text.splitlines() if line.strip()]
+    if named and not host.folders_allowed:
+        # Nothing is looked at, so that the answer says nothing about what there is.
         raise AestheticError(
             "Folders can't be read from this page.",
             "The server's owner has hidden them.",
             "Drop the pictures into the page instead.",
         )
+    try:
+        return [Path(folder).expanduser() for folder in named]
+    except RuntimeError as error:
+        raise AestheticError("That folder can't be used.", f"{error}.", "Write its whole path.") from error
+
+
+def _found(folders: Sequence[Path], recursive: bool) -> list[Path]:
     from ...create.images import find_images
 
-    return list(find_images([Path(folder).expanduser() for folder in named], recursive))
+    return find_images(folders, recursive) if folders else []
 
 
-def _from_uploads(uploads: Any) -> list[Path]:
-    # Temporary files in gradio 3, paths later.
-    return [Path(getattr(upload, "name", upload)) for upload in uploads or []]
-
-
-def _from_gallery(host: TabHost, sent: Any) -> list[Source]:
+def _pictures(host: TabHost, sent: Sequence[object]) -> list[tuple[str, Image.Image]]:
     if host.picture is None:
         return []
-    return [(f"sent {number}", host.picture(item)) for number, item in enumerate(sent or [], 1)]
+    return [(f"sent {number}", host.picture(item)) for number, item in enumerate(sent, 1)]
+
+
+def _told(skipped: Sequence[Skipped], folders: Sequence[Path], uploads: Sequence[Path]) -> tuple[list[Skipped], int]:
+    """What was left out as people know it, and how many files more that are evidently no pictures.
+
+    A person knows the file that was uploaded, not where the server put it; and the names of what
+    else lies in a folder are nobody's business.
+    """
+    own_names = {str(file): file.name for file in uploads}
+    pictures, others = [], 0
+    for item in skipped:
+        path = Path(item.name)
+        if item.name in own_names:
+            pictures.append(item._replace(name=own_names[item.name]))
+        elif not path.is_absolute() or _may_be_a_picture(path):
+            folder = next((folder for folder in folders if path.is_relative_to(folder)), None)
+            pictures.append(item._replace(name=str(path.relative_to(folder)) if folder else item.name))
+        else:
+            others += 1
+    return pictures, others
+
+
+def _may_be_a_picture(path: Path) -> bool:
+    return path.suffix.lower() in _MORE_PICTURES | Image.registered_extensions().keys()

@@ -161,7 +161,7 @@ def local_page(browser: Any, serve: Serve, tmp_path: Path) -> LocalPage:
         result = create(find_images([tmp_path / "pictures"]), [image_encoder])
     keep(result, library([tmp_path / "library"]), "taste")
     port = free_port()
-    return LocalPage(browser, serve(port, "tests.page_server", port, tmp_path / "library", encoder))
+    return LocalPage(browser, serve(port, "tests.support.page_server", port, tmp_path / "library", encoder))
 
 
 def test_before_and_after(local_page: LocalPage) -> None:

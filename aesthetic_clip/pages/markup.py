@@ -1,0 +1,31 @@
+"""HTML in which every value is escaped and printable, whatever it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from markupsafe import Markup
+
+from ..printable import printable
+
+__all__ = ["Markup", "html", "joined"]
+
+
+def html(template: str, *values: object, **named: object) -> Markup:
+    """``template`` with the values in place of its ``{}``, as ``str.format`` does it.
+
+    Values are escaped unless they are :class:`Markup` themselves, so the template has to be
+    written where it is used, and never be put together.
+    """
+    return Markup(template).format(*map(_shown, values), **{name: _shown(value) for name, value in named.items()})
+
+
+def joined(parts: Iterable[Markup]) -> Markup:
+    """The parts one after the other."""
+    return Markup("").join(parts)
+
+
+def _shown(value: object) -> object:
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\n".join(map(printable, value.split("\n")))
