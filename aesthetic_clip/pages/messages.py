@@ -158,7 +158,9 @@ def table(library: Library) -> Markup:
         rows.append(html("<tr>{}</tr>", joined(html("<td>{}</td>", cell) for cell in cells)))
     titles = ("", "Name", "Spaces", "Images", "Date", "Note")
     head = html("<tr>{}</tr>", joined(html("<th align='left'>{}</th>", title) for title in titles))
-    return html("<table>{}{}</table>{}", head, joined(rows), "" if rows else told("There are no embeddings yet."))
+    empty = joined([]) if rows else told("There are no embeddings yet.")
+    missing = joined(told(str(left_out)) for left_out in library.left_out())
+    return html("<table>{}{}</table>{}{}", head, joined(rows), empty, missing)
 
 
 def origins(repository: str, catalogue: Sequence[Entry]) -> Markup:

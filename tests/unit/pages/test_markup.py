@@ -15,7 +15,9 @@ from aesthetic_clip.pages import messages
 from aesthetic_clip.pages.markup import html, joined
 
 PAGES = Path(aesthetic_clip.pages.__file__).parent
-FILES = sorted([*PAGES.rglob("*.py"), *(PAGES.parent / "hosts" / "a1111").glob("*.py")])
+HOST = PAGES.parent / "hosts" / "a1111"
+# The cards are put together from what the WebUI itself draws.
+FILES = sorted([*PAGES.rglob("*.py"), *(file for file in HOST.glob("*.py") if file.name != "extra_networks.py")])
 EVIL = "<img src=x onerror=alert(1)>&\"'{0}\x1b[31m caf\udce9 \u202egpj.exe"
 
 # Not a prompt's own: <aesthetic:name>.
