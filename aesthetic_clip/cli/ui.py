@@ -72,7 +72,7 @@ def _serve(args: argparse.Namespace, own: Library) -> None:
             progress=jobs.progress,
             stopped=jobs.stopped,
             interrupt=jobs.interrupt,
-            remedies=self.remedies,
+            remedies=Ui.remedies,
             folders_allowed=_is_own_machine(args.host),
         )
         built = page.build(
