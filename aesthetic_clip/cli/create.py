@@ -128,8 +128,8 @@ def from_pictures(args: argparse.Namespace, lib: Library, name: str) -> None:
         AestheticError: no pictures, no encoder, or nothing can be saved.
     """
     # Here, so that the other commands start without image and encoder libraries.
-    from ..create.images import find_images
-    from ..create.pictures import create, keep
+    from ..create.pictures import checked_batch_size, create, keep
+    from ..create.sources import find_images, left_out_line, name_of, skipped_lines
 
     spaces = [_space(text) for text in args.space or [VIT_L.name]]
     if len(args.encoder) > len(spaces):
@@ -138,8 +138,10 @@ def from_pictures(args: argparse.Namespace, lib: Library, name: str) -> None:
             "",
             "Name at most one --encoder for each --space, in their order.",
         )
-    pictures = find_images(args.folders, args.recursive)
-    share = args.shard.of_list(pictures)
+    batch_size = checked_batch_size(args.batch_size)
+    with bar("picture", bar_format="{desc}", leave=False) as progress:
+        pictures = find_images(args.folders, args.recursive, progress)
+    share = pictures.shard(args.shard.number, args.shard.of)
     device = arguments.device_of(args)
     paths = [*args.encoder, *[""] * len(spaces)]
     with contextlib.ExitStack() as stack:
@@ -147,13 +149,15 @@ def from_pictures(args: argparse.Namespace, lib: Library, name: str) -> None:
             stack.enter_context(image_encoder(space, path, device, args.yes)) for space, path in zip(spaces, paths)
         ]
         progress = stack.enter_context(bar("picture"))
-        result = create(share, encoders, batch_size=args.batch_size, raw=args.raw, progress=progress)
-    for skipped in result.skipped:
-        tell(f"skipped {skipped.name}: {skipped.reason}")
+        result = create(share, encoders, batch_size=batch_size, raw=args.raw, progress=progress)
+    for line in skipped_lines(result.skipped):
+        tell(f"skipped {line}")
+    if result.left_out:
+        tell(left_out_line(result.left_out))
     if args.shard != WHOLE:
         reasons = Counter(skipped.reason for skipped in result.skipped)
         # By name, since machines may mount the folder at different places.
-        sources = digest([picture.name for picture in pictures])
+        sources = digest(Path(name_of(picture)).name for picture in pictures)
         keep_part(Part(result.sums, sources, args.shard, reasons, result.model_ids), args, lib, name)
         return
     embedding, preview = keep(result, lib, name, args.note, args.overwrite)

@@ -171,12 +171,14 @@ def _spaces(model: Generator) -> list[Space]:
 def _embedding(
     folder: Path, encoders: Sequence[ImageEncoder], name: str, shelf: Library
 ) -> tuple[Embedding, Path | None]:
-    from ..create.images import find_images
     from ..create.pictures import create, keep
+    from ..create.sources import find_images, left_out_line, skipped_lines
 
     result = create(find_images([folder]), encoders)
-    for skipped in result.skipped:
-        tell(f"skipped {skipped.name}: {skipped.reason}")
+    for line in skipped_lines(result.skipped):
+        tell(f"skipped {line}")
+    if result.left_out:
+        tell(left_out_line(result.left_out))
     embedding, preview = keep(result, shelf, name, overwrite=True)
     cosines = ", ".join(f"{cosine:.3f} in {space.name}" for space, cosine in result.mean_cosine.items())
     say(f"{embedding.path}: {result.used} pictures, mean cosine to their mean {cosines}")

@@ -110,7 +110,10 @@ def bar(unit: str, **options: object) -> Iterator[Callable[..., None]]:
         return
     with tqdm(unit=unit, disable=None, **options) as bar_:
 
-        def progress(done: int, total: int, *_: object) -> None:
+        def progress(done: int, total: int, line: str = "") -> None:
+            if not total:  # nothing to measure yet
+                bar_.set_description_str(line)
+                return
             bar_.total = total
             bar_.update(done - bar_.n)
 

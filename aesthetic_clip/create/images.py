@@ -1,26 +1,24 @@
-"""Pictures: found in folders, and decoded whatever they are stored as."""
+"""Pictures as pixels: decoded whatever they are stored as, and told what is wrong with those that can't be."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
-from collections.abc import Iterable, Iterator
+import math
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from ..errors import AestheticError
+from ..errors import first_line
+from ..printable import printable
+from .image_files import MARGIN, MAX_PIXELS, READ, Content, check_format, is_huge, loaded
+from .image_headers import Refused
 
-Picture = Path | str | bytes | BinaryIO | Image.Image
+Picture = Content | Image.Image
 
-# Pillow's own hard limit, stated here since other extensions of a host lift Pillow's.
-MAX_PIXELS = 2 * 89_478_485
-# Ghostscript runs whatever program an EPS file holds.
-_REFUSED_FORMATS = {"EPS"}
-_JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -31,8 +29,10 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _EXIF_ORIENTATION = 0x0112
-# A JPEG reduced while decoding keeps at least this many times the size it is resized to afterwards.
-_DRAFT_MARGIN = 4
+# A larger block can be made to unpack into gigabytes of numbers.
+_MOST_EXIF_BYTES = 2**20
+# Converted at once; some conversions take several copies.
+_STRIP_PIXELS = 2**20
 
 
 class UnreadableImage(Exception):
@@ -48,160 +48,140 @@ class UnreadableImage(Exception):
         super().__init__(f"{path}: {reason}")
 
 
-def find_images(folders: Iterable[Path | str], recursive: bool = False) -> list[Path]:
-    """Every file in these folders that may be a picture, each once, sorted within its folder.
-
-    Whether it is one shows when it is decoded. Hidden files and folders, and
-    what operating systems leave behind (``Thumbs.db``), are left out.
-
-    Raises:
-        AestheticError: a folder is missing, empty, not readable, or not a folder; or none was given.
-    """
-    found: dict[str, Path] = {}
-    for folder in folders:
-        for path in _files_in(Path(folder).expanduser(), recursive):
-            found.setdefault(os.path.realpath(path), path)
-    if not found:
-        raise AestheticError("There are no pictures to use.", "No folder was given.", "Name a folder with pictures.")
-    return list(found.values())
-
-
-def _files_in(folder: Path, recursive: bool) -> list[Path]:
-    subject = f"The pictures in {folder} can't be used."
-    if not os.path.lexists(folder):
-        raise AestheticError(
-            subject, "There is no such folder.", "Check the path; it is one of the machine that this runs on."
-        )
-    if not folder.is_dir():
-        raise AestheticError(subject, "It is a file, not a folder.", f"Name the folder that it is in: {folder.parent}.")
-
-    def refuse(error: OSError) -> None:
-        raise AestheticError(
-            subject,
-            f"{error.filename} can't be read: {error.strerror or error}.",
-            "Give yourself the permission, or leave it out.",
-        ) from error
-
-    files: list[Path] = []
-    seen: set[str] = set()
-    has_subfolders = False
-    for here, subfolders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        # Linked folders are followed, but not round in circles.
-        subfolders[:] = sorted(
-            name for name in subfolders if not _is_junk(name) and os.path.realpath(os.path.join(here, name)) not in seen
-        )
-        seen.update(os.path.realpath(os.path.join(here, name)) for name in subfolders)
-        seen.add(os.path.realpath(here))
-        has_subfolders |= bool(subfolders)
-        paths = (Path(here, name) for name in sorted(names) if not _is_junk(name))
-        files += [path for path in paths if path.is_file()]
-        if not recursive:
-            break
-    if not files:
-        raise AestheticError(
-            subject,
-            "There is no file in it." if recursive or not has_subfolders else "There are only folders in it.",
-            "Put pictures there, or name another folder."
-            if recursive or not has_subfolders
-            else "Include the subfolders, or name one of them.",
-        )
-    return files
-
-
-def _is_junk(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _JUNK
-
-
-def decode(picture: Picture, name: str = "", target: int = 0) -> Image.Image:
+@contextlib.contextmanager
+def decoded(picture: Picture, name: str = "", target: int = 0) -> Iterator[Image.Image]:
     """A picture as RGB, upright, its transparent parts on white, 16 bits scaled to 8; of an animation the first frame.
+
+    While it is open it counts against the memory that all pictures together may take
+    (:data:`~aesthetic_clip.create.image_files.MEMORY`), for which it may have to wait.
+    Do not open a second one inside.
 
     Args:
         picture: path, content, file opened for reading (it is rewound first), or an image.
         name: what to call it in errors; the path if it has one.
-        target: the size that its shorter side will be resized to. Lets a huge
-            JPEG be decoded at 1/2, 1/4 or 1/8, never below 4 times this size.
+        target: the size that its shorter side will be resized to. Lets a large JPEG
+            be decoded at 1/2, 1/4 or 1/8, and makes a picture of more than 64 million
+            pixels smaller, never below 4 times this size.
 
     Raises:
         UnreadableImage: for whatever reason; no other exception leaves here.
     """
-    name = name or (str(picture) if isinstance(picture, (str, Path)) else "picture")
-    try:
-        with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        try:
             if isinstance(picture, Image.Image):
-                return _upright_rgb(picture)
-            if isinstance(picture, (str, Path)):
-                file: Any = stack.enter_context(open(picture, "rb"))
+                check_format(picture)
+                picture.load()
+                image = _upright_rgb(picture, target)
+                if image is picture:
+                    image = picture.copy()
             else:
-                file = io.BytesIO(picture) if isinstance(picture, bytes) else picture
-                file.seek(0)
-            image = Image.open(file, formats=_formats())
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            _reduce(image, target)
-            return _upright_rgb(image)
-    except Exception as error:  # on damaged files Pillow's decoders raise nearly every built-in exception
-        raise UnreadableImage(name, _reason(error)) from error
+                image = _upright_rgb(stack.enter_context(loaded(picture, target)), target)
+        except Exception as error:  # on damaged files Pillow's decoders raise nearly every built-in exception
+            raise UnreadableImage(_name(picture, name), _reason(error)) from error
+        yield image
 
 
-def _formats() -> list[str]:
-    Image.init()
-    if "AVIF" not in Image.ID:
-        with contextlib.suppress(ImportError):
-            import pillow_avif  # type: ignore[import-not-found]  # noqa: F401  registers itself
-    return [name for name in Image.ID if name not in _REFUSED_FORMATS]
+def decode(picture: Picture, name: str = "", target: int = 0) -> Image.Image:
+    """The same, to keep.
+
+    Raises:
+        UnreadableImage: for whatever reason; no other exception leaves here.
+    """
+    with decoded(picture, name, target) as image:
+        return image
 
 
-def _reduce(image: Image.Image, target: int) -> None:
-    """Have a huge JPEG decoded at a fraction of its size, only where that fraction divides both sides exactly."""
-    if image.format != "JPEG" or not target:
-        return
-    width, height = image.size
-    for scale in (8, 4, 2):
-        if min(width, height) >= scale * _DRAFT_MARGIN * target and width % scale == 0 and height % scale == 0:
-            # The empty mode keeps the file's own; Pillow's annotation wants a text or None by its version.
-            image.draft("", (width // scale, height // scale))
-            return
+def thumbnail(picture: Picture, side: int, name: str = "") -> bytes:
+    """A picture at most ``side`` pixels wide and high, as the content of a JPEG file.
+
+    Raises:
+        UnreadableImage: for whatever reason; no other exception leaves here.
+    """
+    with decoded(picture, name, side) as image:
+        image.thumbnail((side, side))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    image.load()
+def _name(picture: Picture, name: str) -> str:
+    return printable(name or (str(picture) if isinstance(picture, (str, Path)) else "picture"))
+
+
+def _upright_rgb(image: Image.Image, target: int) -> Image.Image:
+    factor = min(image.size) // (MARGIN * target) if target and is_huge(image) else 1
     turn = _TURNS.get(_orientation(image))
-    flat = _flat(image)
+    flat = _flat(image, max(factor, 1))
     return flat if turn is None else flat.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> int:
+    if len(image.info.get("exif") or b"") > _MOST_EXIF_BYTES:
+        return 1
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # a damaged EXIF block, in as many ways as a damaged picture, leaves the picture usable
         return 1
 
 
-def _flat(image: Image.Image) -> Image.Image:
+def _flat(image: Image.Image, factor: int) -> Image.Image:
+    """As RGB, each square of ``factor`` x ``factor`` pixels made one, strip by strip so that it takes little memory."""
+    convert = _conversion(image)
+    if convert is None and factor == 1:
+        return image
+    rows = max(1, _STRIP_PIXELS // (image.width * factor)) * factor
+    flat = Image.new("RGB", (math.ceil(image.width / factor), math.ceil(image.height / factor)))
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        strip = convert(strip) if convert else strip
+        flat.paste(strip.reduce(factor) if factor > 1 else strip, (0, top // factor))
+    return flat
+
+
+def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image] | None:
+    """How a strip of this picture becomes RGB; None if it is."""
+    if image.mode in ("LAB", "HSV"):
+        raise Refused(f"its colours are stored as {image.mode}; save it as RGB")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _grey(image).convert("RGB")
+        white = _white(image)
+        return lambda strip: _grey(strip, white)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        if image.mode == "La":
-            image = image.convert("LA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+        return _on_white
+    return None if image.mode == "RGB" else lambda strip: strip.convert("RGB")
 
 
-def _grey(image: Image.Image) -> Image.Image:
-    """More than 8 bits to 8; Pillow's own conversion cuts off everything above 255."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float32), nan=0, posinf=0, neginf=0)
-    brightest = float(values.max())
+def _on_white(strip: Image.Image) -> Image.Image:
+    if strip.mode == "La":
+        strip = strip.convert("LA")
+    return Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip.convert("RGBA")).convert("RGB")
+
+
+def _values(strip: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(strip).astype(np.float32), nan=0, posinf=0, neginf=0)
+
+
+def _white(image: Image.Image) -> float:
+    """Which number means white, of a picture with more than 8 bits."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    strips = (image.crop((0, top, image.width, min(top + rows, image.height))) for top in range(0, image.height, rows))
+    brightest = max(float(_values(strip).max()) for strip in strips)
     # Files don't say what white is: the smallest usual one that nothing exceeds. Whole numbers come from 16 bits.
     usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0, 2.0**31)
-    white = next((level for level in usual if brightest <= level), brightest)
-    return Image.fromarray(np.clip(values * (255 / white) + 0.5, 0, 255).astype(np.uint8))
+    return next((level for level in usual if brightest <= level), brightest)
+
+
+def _grey(strip: Image.Image, white: float) -> Image.Image:
+    """More than 8 bits to 8; Pillow's own conversion cuts off everything above 255."""
+    return Image.fromarray(np.clip(_values(strip) * (255 / white) + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, Refused):
+        return str(error)
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"it has more than {MAX_PIXELS / 1e6:.0f} million pixels and could exhaust the memory"
     if isinstance(error, UnidentifiedImageError):
-        return "it is not a picture, or of a kind that can't be read here"
+        return f"it is not a picture, or of a kind that can't be read here ({READ} can)"
     if isinstance(error, FileNotFoundError):
         return "it is not there any more"
     if isinstance(error, PermissionError):
@@ -210,15 +190,34 @@ def _reason(error: Exception) -> str:
         return "there was not enough memory to decode it"
     if "truncated" in str(error).lower() or isinstance(error, EOFError):
         return "it is cut off: part of the file is missing"
-    return f"it is damaged ({error or type(error).__name__})"
+    if isinstance(error, OSError) and error.strerror:
+        return f"it can't be read ({error.strerror})"
+    return f"it is damaged ({printable(first_line(error))})"
 
 
-@contextlib.contextmanager
-def whole_files_only() -> Iterator[None]:
-    """Make Pillow refuse cut-off files even where something else in this process told it to pad them with grey."""
-    lenient = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+class _Strictness:
+    """Pillow's one switch for all threads of a process: set while anyone needs it, then put back as it was."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before = False
+
+    @contextlib.contextmanager
+    def whole_files_only(self) -> Iterator[None]:
+        with self._lock:
+            if not self._users:
+                self._before = ImageFile.LOAD_TRUNCATED_IMAGES
+            self._users += 1
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    ImageFile.LOAD_TRUNCATED_IMAGES = self._before
+
+
+whole_files_only = _Strictness().whole_files_only
+"""Make Pillow refuse cut-off files even where something else in this process told it to pad them with grey."""

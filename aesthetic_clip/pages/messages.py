@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..create.images import UnreadableImage, decode
+from ..create.images import UnreadableImage, thumbnail
+from ..create.sources import skipped_lines
 from ..embeddings.embedding import Embedding
 from ..embeddings.library import Library
 from ..embeddings.mixing import nearest
@@ -20,11 +20,12 @@ from ..spaces import Space
 from .markup import Markup, html, joined
 
 if TYPE_CHECKING:
-    from ..create.pictures import CreateResult, Histogram, Skipped
+    from ..create.pictures import CreateResult
+    from ..create.sources import Skipped
+    from ..create.statistics import Histogram
     from ..embeddings.published import Downloads, Entry
 
 _SIMILAR = 5
-_SHOWN_SKIPPED = 200
 _THUMBNAIL = 48
 
 
@@ -43,45 +44,32 @@ def progress(done: int, total: int, line: str) -> Markup:
     return html("<p>{}</p><progress value='{:d}' max='{:d}' style='width:100%'>", line, done, max(total, 1))
 
 
-def pace(done: int, total: int, rate: float) -> str:
-    """One line for a progress bar, which tells the time left itself."""
-    return f"{done} of {total} pictures, {rate:.1f} per second,"
-
-
-def created(
-    embedding: Embedding, result: CreateResult, library: Library, skipped: Sequence[Skipped], others: int
-) -> Markup:
+def created(embedding: Embedding, result: CreateResult, library: Library, skipped: Sequence[Skipped]) -> Markup:
     """Counts, coherence, similar embeddings and what was skipped.
 
     Args:
         embedding: as saved.
         result: what it was made of.
         library: where similar ones are looked for.
-        skipped: pictures that were not used.
-        others: how many files were left out that are evidently no pictures.
+        skipped: pictures that were not used, under the names that people know them by.
     """
     kept = "" if result.complete else " (interrupted: only what was done until then)"
-    count = len(skipped) + others
     parts = [
         html(
             "<p><b>{}</b>: made from {}{}.{}</p>",
             embedding.name,
             _count(result.used, "picture"),
             kept,
-            f" {_count(count, 'file')} skipped." if count else "",
+            f" {_count(len(skipped), 'file')} skipped." if skipped else "",
         )
     ]
     for space, cosine in result.mean_cosine.items():
         parts.append(html("<p>{}: mean cosine of the pictures to their mean {:.3f}</p>", space.name, cosine))
         parts.append(_bars(result.histograms[space]))
     parts.append(_similar(embedding, library))
-    if count:
-        rows = [html("<li>{}: {}</li>", item.name, item.reason) for item in skipped[:_SHOWN_SKIPPED]]
-        if (more := len(skipped) - _SHOWN_SKIPPED) > 0:
-            rows.append(html("<li>and {} more</li>", more))
-        if others:
-            rows.append(html("<li>{}</li>", f"{_count(others, 'file')} of other kinds, such as captions"))
-        parts.append(html("<details><summary>Skipped files</summary><ul>{}</ul></details>", joined(rows)))
+    if lines := skipped_lines(skipped, result.left_out):
+        rows = joined(html("<li>{}</li>", line) for line in lines)
+        parts.append(html("<details><summary>Skipped files</summary><ul>{}</ul></details>", rows))
     return joined(parts)
 
 
@@ -277,10 +265,7 @@ def _thumbnail(library: Library, name: str) -> Markup:
     if path is None:
         return joined([])
     try:
-        picture = decode(path, target=_THUMBNAIL)
+        small = thumbnail(path, _THUMBNAIL)
     except UnreadableImage as fault:
         return html("<span title='{}'>?</span>", fault.reason)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG")
-    return html("<img src='data:image/jpeg;base64,{}'>", base64.b64encode(buffer.getvalue()).decode())
+    return html("<img src='data:image/jpeg;base64,{}'>", base64.b64encode(small).decode())

@@ -133,7 +133,7 @@ def _router() -> APIRouter:
                     encoders,
                     batch_size=batch_size,
                     raw=request.raw,
-                    stopped=lambda: bool(shared.state.interrupted),
+                    progress=show_progress,
                 )
             embedding, _ = keep(result, library, name, note, request.overwrite)
             skipped = [{"name": name, "reason": printable(reason)} for name, reason in result.skipped]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from PIL import Image
 
-from ...errors import AestheticError, Interrupted
+from ...errors import AestheticError
 from ...spaces import PUBLISHED, space_named
 from .. import forms, messages
 from ..forms import Field, Form, Updates
@@ -19,13 +19,11 @@ from ..picker import Lists
 from .host import ID, TabHost
 
 if TYPE_CHECKING:
-    from ...create.pictures import Skipped, Source
+    from ...create.sources import Skipped, Source
 
 _MOST_UPLOADS = 10_000
 MOST_SENT = 1000
 _LARGEST_BATCH = 256
-# Kinds of pictures that Pillow knows with a plug-in only; that one is missing is worth a line.
-_MORE_PICTURES = {".heic", ".heif", ".avif", ".jxl"}
 
 
 @dataclass(frozen=True)
@@ -73,45 +71,37 @@ class CreateForm:
         ) -> Updates:
             # Here, so that a program with this page starts without it.
             from ...create.pictures import create, keep
+            from ...create.sources import Sources
 
             library = host.library()
             # Before anything long.
             name = library.reserve(name, overwrite)
             named = _folders(host, folders)
-            sources: list[Source] = [*_found(named, recursive), *uploads, *_pictures(host, sent)]
-            if not sources:
+            # People know a file that they uploaded by its name, not where the server put it.
+            at_hand: list[Source] = [*((file.name, file) for file in uploads), *_pictures(host, sent)]
+            if not named and not at_hand:
                 raise AestheticError(
                     "There are no pictures to make an embedding of.",
                     "No source is filled in.",
                     "Name a folder, drop some files, or send pictures from a gallery.",
                 )
+            sources = Sources(named, at_hand, recursive, host.progress)
             wanted = [space for text in spaces if (space := space_named(text))] or list(host.spaces())
             with contextlib.ExitStack() as stack:
                 encoders = []
                 for space in wanted:
-                    if host.stopped():
-                        raise Interrupted
                     host.progress(0, len(sources), f"Loading the image encoder for {space.name}")
                     encoders.append(stack.enter_context(host.encoder(space, allow_download)))
-                host.progress(0, len(sources), "Reading the first pictures")
-
-                def told(done: int, total: int, rate: float, _left: float) -> None:
-                    # What is done may be kept, so that it is not ended from here.
-                    with contextlib.suppress(Interrupted):
-                        host.progress(done, total, messages.pace(done, total, rate))
-
                 result = create(
                     sources,
                     encoders,
                     batch_size=batch_size,
                     raw=raw,
-                    stopped=host.stopped,
-                    progress=told,
+                    progress=host.progress,
                     keep_partial=keep_partial,
                 )
-            skipped, others = _told(result.skipped, named, uploads)
             embedding, sheet = keep(result, library, name, note, overwrite)
-            made = messages.created(embedding, result, library, skipped, others)
+            made = messages.created(embedding, result, library, _within(named, result.skipped))
             return {**lists.fresh(), "preview": sheet, "result": made}
 
         form = Form(self.fields, "result", host.remedies, "Interrupted: nothing was saved.")
@@ -196,37 +186,18 @@ def _folders(host: TabHost, text: str) -> list[Path]:
         raise AestheticError("That folder can't be used.", f"{error}.", "Write its whole path.") from error
 
 
-def _found(folders: Sequence[Path], recursive: bool) -> list[Path]:
-    from ...create.images import find_images
-
-    return find_images(folders, recursive) if folders else []
-
-
 def _pictures(host: TabHost, sent: Sequence[object]) -> list[tuple[str, Image.Image]]:
     if host.picture is None:
         return []
     return [(f"sent {number}", host.picture(item)) for number, item in enumerate(sent, 1)]
 
 
-def _told(skipped: Sequence[Skipped], folders: Sequence[Path], uploads: Sequence[Path]) -> tuple[list[Skipped], int]:
-    """What was left out as people know it, and how many files more that are evidently no pictures.
-
-    A person knows the file that was uploaded, not where the server put it; and the names of what
-    else lies in a folder are nobody's business.
-    """
-    own_names = {str(file): file.name for file in uploads}
-    pictures, others = [], 0
-    for item in skipped:
-        path = Path(item.name)
-        if item.name in own_names:
-            pictures.append(item._replace(name=own_names[item.name]))
-        elif not path.is_absolute() or _may_be_a_picture(path):
-            folder = next((folder for folder in folders if path.is_relative_to(folder)), None)
-            pictures.append(item._replace(name=str(path.relative_to(folder)) if folder else item.name))
-        else:
-            others += 1
-    return pictures, others
+def _within(folders: Sequence[Path], skipped: Sequence[Skipped]) -> list[Skipped]:
+    """What was skipped, named as seen from the folder that it lies in."""
+    return [item._replace(name=_seen_from(folders, item.name)) for item in skipped]
 
 
-def _may_be_a_picture(path: Path) -> bool:
-    return path.suffix.lower() in _MORE_PICTURES | Image.registered_extensions().keys()
+def _seen_from(folders: Sequence[Path], name: str) -> str:
+    path = Path(name)
+    inside = next((folder for folder in folders if path.is_relative_to(folder)), None)
+    return str(path.relative_to(inside)) if inside else name

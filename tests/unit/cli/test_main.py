@@ -239,7 +239,7 @@ def test_interrupt(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aesthetic_clip.create.images.find_images", interrupt)
+    monkeypatch.setattr("aesthetic_clip.create.sources.find_images", interrupt)
     assert main(["create", "x", str(pictures)]) == 130
     assert "nothing was saved" in capsys.readouterr().err
 

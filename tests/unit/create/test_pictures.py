@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import random
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +15,20 @@ from torch import Tensor, nn
 
 from aesthetic_clip.clip.image_encoder import ImageEncoder
 from aesthetic_clip.clip.preprocess import pixels
-from aesthetic_clip.create import pictures as module
-from aesthetic_clip.create.images import find_images
-from aesthetic_clip.create.pictures import CreateResult, Source, contact_sheet, create, source_hash, to_embedding
+from aesthetic_clip.create import loader, statistics
+from aesthetic_clip.create.pictures import CreateResult, checked_batch_size, create, to_embedding
+from aesthetic_clip.create.sources import Source
+from aesthetic_clip.create.sources import find_images as found
 from aesthetic_clip.embeddings import embedding as embeddings
 from aesthetic_clip.errors import AestheticError, Interrupted
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import VIT_L, Space
 
 from .test_images import photo, saved
+
+
+def find_images(folders: list[Path]) -> list[Path]:
+    return [path for path in found(folders) if isinstance(path, Path)]
 
 
 class Tower(nn.Module):
@@ -128,14 +130,14 @@ def test_bad_files_are_skipped_with_their_reasons(encoder: ImageEncoder, folder:
     for i, content in enumerate(good):
         (tmp_path / f"good{i}.jpg").write_bytes(content)
     (tmp_path / "half.jpg").write_bytes(good[0][: len(good[0]) // 2])
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.jpg").write_text("not a picture")
     (tmp_path / "empty.png").touch()
     result = create([*find_images([tmp_path]), tmp_path / "gone.png"], [encoder], batch_size=2)
     assert result.used == 3
     reasons = {Path(name).name: reason for name, reason in result.skipped}
-    assert reasons.keys() == {"half.jpg", "notes.txt", "empty.png", "gone.png"}
+    assert reasons.keys() == {"half.jpg", "notes.jpg", "empty.png", "gone.png"}
     assert "cut off" in reasons["half.jpg"]
-    assert "not a picture" in reasons["notes.txt"]
+    assert "not a picture" in reasons["notes.jpg"]
     assert "not there" in reasons["gone.png"]
     clean = create([tmp_path / f"good{i}.jpg" for i in range(3)], [encoder])
     torch.testing.assert_close(vector(result, encoder), vector(clean, encoder), rtol=0, atol=1e-6)
@@ -153,13 +155,43 @@ def test_half_files_are_skipped_where_another_extension_made_pillow_lenient(
 
 def test_nothing_readable(encoder: ImageEncoder, tmp_path: Path) -> None:
     for i in range(3):
-        (tmp_path / f"{i}.txt").write_text("no")
-    with pytest.raises(AestheticError, match=r"None of 3 files.*3 x it is not a picture.*0\.txt"):
+        (tmp_path / f"{i}.jpg").write_text("no")
+    with pytest.raises(AestheticError, match=r"None of 3 files.*3 x it is not a picture.*0\.jpg"):
         create(find_images([tmp_path]), [encoder])
     with pytest.raises(AestheticError, match="no pictures"):
         create([], [encoder])
-    with pytest.raises(AestheticError, match="batch size is 0"):
-        create([tmp_path / "0.txt"], [encoder], batch_size=0)
+
+
+@pytest.mark.parametrize("size", [1, 16, 256, 16.0])
+def test_batch_sizes(size: object) -> None:
+    assert checked_batch_size(size) == size
+    assert isinstance(checked_batch_size(size), int)
+
+
+@pytest.mark.parametrize(
+    "size", ["x", "16", None, float("nan"), float("inf"), 1e9, 0, -3, 2.5, True, 257, [], "\x1b[2J" * 1000]
+)
+def test_other_batch_sizes_are_refused_in_one_sentence(encoder: ImageEncoder, size: object) -> None:
+    with pytest.raises(AestheticError, match=r"whole number from 1 to 256") as caught:
+        create([("a", b"")], [encoder], batch_size=size)  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 200
+    assert "\x1b" not in str(caught.value)
+
+
+def test_captions_and_videos_beside_the_pictures_are_counted_not_listed(
+    encoder: ImageEncoder, folder: Path, tmp_path: Path
+) -> None:
+    picture = (folder / "00.png").read_bytes()
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(picture)
+        (tmp_path / f"{i}.txt").write_text("a caption")
+    (tmp_path / "clip.MP4").touch()
+    uploads: list[Source] = [(path.name, path) for path in sorted(tmp_path.iterdir())]
+    for sources in (found([tmp_path]), uploads):
+        result = create(sources, [encoder])
+        assert result.used == 3
+        assert not result.skipped
+        assert result.left_out == {"text file": 3, "video": 1}
 
 
 def test_uploads(encoder: ImageEncoder, folder: Path) -> None:
@@ -176,59 +208,86 @@ def test_uploads(encoder: ImageEncoder, folder: Path) -> None:
 
 
 def test_progress(encoder: ImageEncoder, folder: Path) -> None:
-    told: list[tuple[int, int, float, float]] = []
-    create([*find_images([folder]), folder / "gone.png"], [encoder], batch_size=5, progress=lambda *n: told.append(n))
-    assert [done for done, *_ in told] == [5, 10, 15, 20, 24]
-    assert {total for _, total, *_ in told} == {24}
-    assert all(rate > 0 and left >= 0 for *_, rate, left in told)
-    assert told[-1][3] == 0
+    told: list[tuple[int, int, str]] = []
+    sources = [*find_images([folder]), folder / "gone.png"]
+    create(sources, [encoder], batch_size=5, progress=lambda *n: told.append(n))
+    assert sorted({done for done, *_ in told}) == [0, 5, 10, 15, 20, 24]
+    assert {total for _, total, _ in told} == {24}
+    assert told[-1][2].startswith("24 of 24 pictures, ")
 
 
-def test_stopping_saves_nothing_unless_asked(encoder: ImageEncoder, folder: Path) -> None:
+class _After:
+    """Interrupts once so many pictures are done."""
+
+    def __init__(self, pictures: int) -> None:
+        self.pictures, self.told = pictures, set[int]()
+
+    def __call__(self, done: int, total: int, line: str) -> None:
+        self.told.add(done)
+        if done >= self.pictures:
+            raise Interrupted
+
+
+def test_interrupting_saves_nothing_unless_asked(encoder: ImageEncoder, folder: Path) -> None:
     paths = find_images([folder]) * 20
-    told: list[int] = []
-
-    def stopped() -> bool:
-        return len(told) >= 2
-
-    def progress(done: int, *_: float) -> None:
-        told.append(done)
-
+    stop = _After(8)
     with pytest.raises(Interrupted):
-        create(paths, [encoder], batch_size=4, progress=progress, stopped=stopped)
-    assert told == [4, 8]
+        create(paths, [encoder], batch_size=4, progress=stop)
+    assert stop.told == {0, 4, 8}
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
-    told.clear()
-    part = create(paths, [encoder], batch_size=4, progress=progress, stopped=stopped, keep_partial=True)
+    part = create(paths, [encoder], batch_size=4, progress=_After(8), keep_partial=True)
     assert (part.used, part.complete) == (8, False)
     torch.testing.assert_close(vector(part, encoder), vector(create(paths[:8], [encoder]), encoder), rtol=0, atol=1e-6)
     assert to_embedding(part, "part").metadata["complete"] == "false"
     with pytest.raises(Interrupted):  # nothing to keep yet
-        create(paths, [encoder], stopped=lambda: True, keep_partial=True)
+        create(paths, [encoder], progress=_After(0), keep_partial=True)
 
 
-def test_no_more_than_two_batches_are_decoded_ahead(encoder: ImageEncoder, folder: Path) -> None:
+def test_an_interrupt_is_noticed_while_a_picture_takes_long(
+    encoder: ImageEncoder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, calls = threading.Event(), 0
+    prepare = loader._prepare
+
+    def slow(*arguments: object) -> object:
+        released.wait(10)
+        return prepare(*arguments)  # type: ignore[arg-type]
+
+    def progress(done: int, total: int, line: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            released.set()
+            raise Interrupted
+
+    monkeypatch.setattr(loader, "_prepare", slow)
+    with pytest.raises(Interrupted):
+        create([folder / "00.png"], [encoder], progress=progress)
+
+
+def test_no_more_than_two_batches_are_decoded_ahead(
+    encoder: ImageEncoder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Memory does not grow with the number of pictures."""
     taken, most = 0, 0
-    paths = find_images([folder]) * 3
+    prepare = loader._prepare
 
-    class Watched(list):  # type: ignore[type-arg]
-        def __iter__(self) -> Iterator[Path]:
-            nonlocal taken
-            for path in super().__iter__():
-                taken += 1
-                yield path
+    def watched(*arguments: object) -> object:
+        nonlocal taken
+        taken += 1
+        return prepare(*arguments)  # type: ignore[arg-type]
 
-    def progress(done: int, *_: float) -> None:
+    def progress(done: int, total: int, line: str) -> None:
         nonlocal most
         most = max(most, taken - done)
 
-    create(Watched(paths), [encoder], batch_size=4, workers=2, progress=progress)
-    assert most <= 8
+    monkeypatch.setattr(loader, "_prepare", watched)
+    create(find_images([folder]) * 3, [encoder], batch_size=4, workers=2, progress=progress)
+    assert 0 < most <= 8
 
 
 def test_a_sample_stands_for_very_many(encoder: ImageEncoder, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SAMPLE", 10)
+    monkeypatch.setattr(statistics, "SAMPLE", 10)
     paths = find_images([folder])
     result = create(paths, [encoder])
     assert result.used == 23
@@ -256,13 +315,6 @@ def test_a_picture_that_overflows_does_not_spoil_the_mean(folder: Path) -> None:
     torch.testing.assert_close(vector(result, fragile), unit(unit(features(fragile, paths)).mean(0)), rtol=0, atol=1e-6)
 
 
-def test_source_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    a, b = tmp_path / "a", tmp_path / "b"
-    assert source_hash([a, b]) == source_hash([Path("a"), b]) == hashlib.sha256(f"{a}\0{b}\0".encode()).hexdigest()
-    assert len({source_hash(list(paths)) for paths in ([a, b], [a], [], [b, a], [tmp_path / "ab"])}) == 5
-
-
 def test_file(folder: Path, tmp_path: Path) -> None:
     one = make_encoder(768, 32, VIT_L)
     paths = find_images([folder])
@@ -278,14 +330,3 @@ def test_file(folder: Path, tmp_path: Path) -> None:
     assert len(metadata["source_hash"]) == 64
     assert metadata["created"].endswith("+00:00")
     assert str(folder) not in json.dumps(metadata)  # files get shared
-
-
-def test_contact_sheet() -> None:
-    colors = ["red", "lime", "blue", "black", "teal"]
-    pictures = [Image.new("RGB", random.Random(color).sample(range(20, 900), 2), color) for color in colors]
-    sheet = contact_sheet(pictures)
-    assert sheet.size == (3 * 192, 2 * 192)
-    for i, picture in enumerate(pictures):
-        middle = (i % 3 * 192 + 96, i // 3 * 192 + 96)
-        assert sheet.getpixel(middle) == picture.getpixel((0, 0))
-    assert contact_sheet(pictures[:1]).size == (192, 192)

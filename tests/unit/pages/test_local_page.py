@@ -154,8 +154,8 @@ def local_page(browser: Any, serve: Serve, tmp_path: Path) -> LocalPage:
     encoder = vision_towers.write_encoder(tmp_path / "encoder", page_server.SPACE.dim)
     vision_towers.write_pictures(tmp_path / "pictures", 5)
     from aesthetic_clip.clip.image_encoder import load_encoder
-    from aesthetic_clip.create.images import find_images
     from aesthetic_clip.create.pictures import create, keep
+    from aesthetic_clip.create.sources import find_images
 
     with load_encoder(page_server.SPACE, encoder) as image_encoder:
         result = create(find_images([tmp_path / "pictures"]), [image_encoder])
