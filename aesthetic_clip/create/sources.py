@@ -144,7 +144,7 @@ class Sources:
         walk = _Walk(self.folders, self.recursive, self.skipped, self.left_out, tick)
         for folder in self.folders:
             found = False
-            is_new = os.path.realpath(folder) not in walk.seen
+            is_new = _identity(folder) not in walk.seen
             for path in walk.files(folder):
                 found = True
                 yield path
@@ -171,7 +171,7 @@ def find_images(folders: Iterable[Path | str], recursive: bool = False, progress
 
 
 class _Walk:
-    """One way through folders; ``seen`` are the real paths of those that it came through."""
+    """One way through folders; ``seen`` are those that it came through."""
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class _Walk:
     ) -> None:
         self.roots = [os.path.realpath(folder) for folder in folders]
         self.recursive, self.skipped, self.left_out, self.tick = recursive, skipped, left_out, tick
-        self.seen: set[str] = set()
+        self.seen: set[tuple[int, int] | str] = set()
         self.has_subfolders = False
         self._linked: set[str] = set()
 
@@ -192,10 +192,10 @@ class _Walk:
         waiting = [str(root)]
         while waiting:
             folder = waiting.pop()
-            real = os.path.realpath(folder)
-            if real in self.seen:
+            identity = _identity(folder)
+            if identity in self.seen:
                 continue
-            self.seen.add(real)
+            self.seen.add(identity)
             subfolders = []
             for entry in self._entries(folder):
                 try:
@@ -250,6 +250,16 @@ class _Walk:
 
     def _skip(self, path: str, reason: str) -> None:
         self.skipped.append(Skipped(printable(path), reason))
+
+
+def _identity(folder: Path | str) -> tuple[int, int] | str:
+    """The same for all ways to a folder."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return str(folder)
+    # Some network drives number nothing.
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
 
 
 def _check_folder(folder: Path) -> None:

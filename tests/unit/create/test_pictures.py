@@ -283,7 +283,7 @@ def test_no_more_than_two_batches_are_decoded_ahead(
 
     monkeypatch.setattr(loader, "_prepare", watched)
     create(find_images([folder]) * 3, [encoder], batch_size=4, workers=2, progress=progress)
-    assert 0 < most <= 8
+    assert 0 < most <= 8 + 4  # and the batch at hand
 
 
 def test_a_sample_stands_for_very_many(encoder: ImageEncoder, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
