@@ -272,7 +272,8 @@ def test_files_of_other_kinds_in_a_folder_are_not_named(page: Page) -> None:
         "aesthetic_create_start", "task(1)", "mixed", *_rest(page, folders=str(folder), recursive=True, overwrite=True)
     )
     said = answers["create_result"]
-    assert "2 files skipped" in said
+    assert "1 file skipped" in said
+    assert "1 text file beside the pictures was left out" in said
     assert "<li>below/broken.jpg:" in said or "<li>below\\broken.jpg:" in said
     assert "private letter" not in said
     assert str(folder) not in said
