@@ -115,13 +115,13 @@ class Library:
         Raises:
             AestheticError: there is none, or its file can't be used.
         """
-        for _ in range(3):
+        for _ in range(5):
             path = self.find(name)
             try:
                 return load(path, name)
-            except AestheticError:
+            except AestheticError as error:
                 # Somebody may have replaced a .pt by a .safetensors since it was found.
-                if path.exists():
+                if path.exists() and not isinstance(error.__cause__, FileNotFoundError):
                     raise
         return load(self.find(name), name)
 
