@@ -67,9 +67,9 @@ def describe(embedding: Embedding, lib: Library) -> None:
 
 def _readable(lib: Library) -> list[Embedding]:
     found = []
-    for name in lib.names():
+    for entry in lib.entries():
         try:
-            found.append(lib.load(name))
+            found.append(entry.load())
         except AestheticError:
             continue  # it can't be near anything, and list tells of it
     return found

@@ -24,16 +24,16 @@ class List(Command):
     def run(self, args: argparse.Namespace) -> None:
         lib = arguments.library_of(args)
         rows: list[tuple[str, ...]] = [_HEAD]
-        for name in lib.names():
+        for entry in lib.entries():
             try:
-                embedding = lib.load(name)
+                embedding = entry.load()
             except AestheticError as error:
-                rows.append((name, "unusable", "", "", error.why))
+                rows.append((entry.name, "unusable", "", "", error.why))
                 continue
             about = embedding.metadata
             spaces = ", ".join(space.name for space in embedding.vectors)
             rows.append(
-                (name, spaces, about.get("image_count", ""), about.get("created", "")[:10], about.get("note", ""))
+                (entry.name, spaces, about.get("image_count", ""), about.get("created", "")[:10], about.get("note", ""))
             )
         if len(rows) == 1:
             folders = ", ".join(map(str, lib.folders))

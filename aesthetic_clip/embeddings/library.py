@@ -139,10 +139,16 @@ class Library:
         Raises:
             AestheticError: there is no such embedding, or the folder can't be written.
         """
-        with self._changing(self.entry(name).folder, f"The preview of {name!r} was not saved."):
+        failed = f"{name!r} is saved, but its preview picture was not."
+        with self._changing(self.entry(name).folder, failed):
             path = self.find(name)
             preview = self._own(path.with_name(f"{_stem(path)}.preview.png"))
-            write_atomically(preview, png)
+            try:
+                write_atomically(preview, png)
+            except AestheticError as error:
+                raise AestheticError(
+                    failed, error.why, "Free some space; the embedding can be used as it is."
+                ) from error
         return preview
 
     def refuse_taken(self, name: str, overwrite: bool = False) -> str:

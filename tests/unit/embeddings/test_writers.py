@@ -207,6 +207,20 @@ def test_a_disk_that_is_full_at_any_moment(
     pytest.fail("it never ends")
 
 
+def test_a_disk_that_is_full_at_the_preview_tells_that_the_embedding_is_saved(
+    lib: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lib.save_new(embedding(), "a")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(AestheticError, match=r"'a' is saved, but its preview picture was not.*No space left"):
+        lib.save_preview("a", b"picture")
+    assert lib.load("a").digest == embedding().digest
+
+
 # Renaming
 
 
