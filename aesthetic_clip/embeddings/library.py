@@ -15,9 +15,10 @@ from pathlib import Path
 from ..errors import AestheticError, Remedy
 from ..files import is_temporary, keep_copy, locked, move, probe_writable, reason, write_atomically
 from ..files import replace as replace_file
+from ..printable import printable
 from .embedding import SUFFIXES, Embedding, load, to_bytes
 from .names import check_name, listed
-from .scan import PREVIEW_SUFFIXES, Entry, LeftOut, printable, scan, tell_once
+from .scan import PREVIEW_SUFFIXES, Entry, LeftOut, scan, tell_once
 
 __all__ = ["TRASH", "Entry", "LeftOut", "Library", "Trashed", "check_name", "library"]
 

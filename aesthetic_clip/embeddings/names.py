@@ -19,7 +19,7 @@ _LONGEST_NAME_BYTES = 200  # file systems allow 255, and suffixes come on top
 
 _ESCAPED = re.compile(r"%([0-9A-F]{1,6});")
 # Control characters, line separators, and marks that turn the direction of what follows.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # What a reader of generation parameters takes for something else than a text: a size, a quoted text.
 _NOT_TEXT = re.compile(r"\d+x\d+|\".*", re.DOTALL)
 _TAKEN_WORDS = {NO_EMBEDDING, *(knob.infotext for knob in KNOBS)}

@@ -17,8 +17,9 @@ import torch
 
 from ..errors import AestheticError
 from ..files import reason
+from ..printable import printable
 from .embedding import SUFFIXES, Embedding, load
-from .names import escape, listed
+from .names import listed
 
 _log = logging.getLogger(__name__)
 
@@ -137,11 +138,6 @@ def scan(folder: Path) -> tuple[list[Entry], list[LeftOut]]:
             except OSError as error:
                 leave_out(file.path, f"it can't be looked at ({reason(error)})")
     return [entry for _, entry in found.values()], left_out
-
-
-def printable(path: str) -> str:
-    """A path as a text of one line, whatever bytes it has."""
-    return escape(path.encode("utf-8", "backslashreplace").decode())
 
 
 def is_text(name: str) -> bool:

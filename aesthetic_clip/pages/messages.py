@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -129,20 +130,20 @@ def curve(similarities: Mapping[str, Sequence[float]]) -> Markup:
 def table(library: Library) -> Markup:
     """The library: thumbnail, name, spaces, pictures, date, note; unusable files with the reason."""
     rows = []
-    for name in library.names():
+    for entry in library.entries():
         try:
-            embedding = library.load(name)
+            embedding = entry.load()
             data = embedding.metadata
             cells = [
-                _thumbnail(library, name),
-                name,
+                _thumbnail(entry.preview),
+                entry.name,
                 ", ".join(space.name for space in embedding.vectors),
                 data.get("image_count", ""),
                 data.get("created", "")[:10],
                 data.get("note", ""),
             ]
         except AestheticError as fault:
-            cells = ["", name, "", "", "", error(fault, {})]
+            cells = ["", entry.name, "", "", "", error(fault, {})]
         rows.append(html("<tr>{}</tr>", joined(html("<td>{}</td>", cell) for cell in cells)))
     titles = ("", "Name", "Spaces", "Images", "Date", "Note")
     head = html("<tr>{}</tr>", joined(html("<th align='left'>{}</th>", title) for title in titles))
@@ -226,9 +227,9 @@ def _count(number: int, noun: str) -> str:
 
 def _similar(embedding: Embedding, library: Library) -> Markup:
     others = []
-    for name in library.names():
+    for entry in library.entries():
         try:
-            others.append(library.load(name))
+            others.append(entry.load())
         except AestheticError:  # the table says what is wrong with it
             continue
     found = nearest(embedding, others, _SIMILAR)
@@ -260,8 +261,7 @@ def _bars(histogram: Histogram) -> Markup:
     )
 
 
-def _thumbnail(library: Library, name: str) -> Markup:
-    path = library.preview(name)
+def _thumbnail(path: Path | None) -> Markup:
     if path is None:
         return joined([])
     try:

@@ -98,12 +98,12 @@ def _router() -> APIRouter:
 
     @router.get("/embeddings")
     def list_embeddings() -> list[dict[str, Any]]:
-        library, found = options.embeddings(), []
-        for name in library.names():
+        found = []
+        for entry in options.embeddings().entries():
             try:
-                found.append(_described(library.load(name)))
+                found.append(_described(entry.load()))
             except AestheticError as error:
-                found.append({"name": printable(name), "error": printable(_told(error))})
+                found.append({"name": entry.name, "error": printable(_told(error))})
         return found
 
     @router.get("/embeddings/{name:path}")

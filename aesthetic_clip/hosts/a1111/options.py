@@ -10,8 +10,9 @@ from modules import paths, shared
 
 from ...clip.text_projection import ProjectionSources
 from ...embeddings.library import LeftOut, Library, library
-from ...embeddings.scan import printable, tell_once
+from ...embeddings.scan import tell_once
 from ...method.optimize import Memory
+from ...printable import printable
 from ...spaces import PUBLISHED, Space
 
 EXTENSION = Path(__file__).resolve().parents[3]
