@@ -179,6 +179,34 @@ def test_before_and_after(local_page: LocalPage) -> None:
     assert not local_page.errors
 
 
+def test_a_new_embedding_in_the_place_of_the_chosen_one_can_be_picked(local_page: LocalPage, tmp_path: Path) -> None:
+    local_page.choose(f"{ID}_embedding", "taste")
+    shutil.copy(tmp_path / "library" / "taste.safetensors", tmp_path / "library" / "sea.safetensors")
+    local_page.show(TITLE)
+    local_page.show("Library")
+    local_page.press(f"{TAB}_refresh")
+    local_page.says(f"{TAB}_table", "sea")
+    local_page.show("Generate")
+    assert local_page.page.locator(f"#{ID}_embedding input").first.input_value() == "taste"
+    local_page.choose(f"{ID}_embedding", "sea")
+    local_page.write(f"{ID}_prompt", "a cat")
+    local_page.press(f"{ID}_start")
+    local_page.says(f"{ID}_message", "after 2 steps")
+    assert not local_page.errors
+
+
+def test_typing_into_a_list_replaces_what_is_chosen(local_page: LocalPage) -> None:
+    field = local_page.page.locator(f"#{ID}_embedding input").first
+    assert field.input_value() == "None"
+    field.click()
+    local_page.page.wait_for_timeout(500)
+    local_page.page.keyboard.type("tas", delay=50)
+    local_page.page.locator(f"#{ID}_embedding li").filter(has_text="taste").first.wait_for()
+    assert field.input_value() == "tas"
+    local_page.page.keyboard.press("Enter")
+    local_page.page.wait_for_function(f"document.querySelector('#{ID}_embedding input').value == 'taste'")
+
+
 def test_interrupt_and_faults_are_told(local_page: LocalPage) -> None:
     local_page.choose(f"{ID}_embedding", "taste")
     local_page.write(f"{ID}_prompt", page_server.SLOW)
