@@ -109,7 +109,7 @@ class Form:
             updates = self._answer(handler, fields, values, failed or dict)
             if unknown := updates.keys() - outputs.keys():
                 raise KeyError(f"{handler.__name__} has no outputs {unknown}")
-            changes = [updates.get(name, gr.update()) for name in ordered]
+            changes = [_text(updates.get(name, gr.update())) for name in ordered]
             return changes if len(changes) > 1 else changes[0]
 
         function: Callable[..., Any] = run
@@ -144,6 +144,11 @@ class Form:
             _log.exception("Aesthetic Gradients: %s failed", handler.__name__)
             fault = AestheticError("That did not work.", f"{first_line(error)}.", "The console says more.")
             return {self._message: messages.error(fault, self._remedies)}
+
+
+def _text(value: object) -> object:
+    """HTML as an ordinary text, to which others may add theirs without its being escaped."""
+    return str(value) if isinstance(value, str) else value
 
 
 def parameters(handler: Callable[..., Any]) -> list[str]:

@@ -61,7 +61,7 @@ def created(embedding: Embedding, result: CreateResult, library: Library, skippe
             embedding.name,
             _count(result.used, "picture"),
             kept,
-            f" {_count(len(skipped), 'file')} skipped." if skipped else "",
+            f" {_count(len(result.skipped), 'file')} skipped." if result.skipped else "",
         )
     ]
     for space, cosine in result.mean_cosine.items():

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _MOST_UPLOADS = 10_000
 MOST_SENT = 1000
 _LARGEST_BATCH = 256
+# Kinds that Pillow knows with a plug-in only; that one is missing is worth a line.
+_MORE_PICTURES = {".heic", ".heif", ".avif", ".jxl"}
 
 
 @dataclass(frozen=True)
@@ -193,11 +195,22 @@ def _pictures(host: TabHost, sent: Sequence[object]) -> list[tuple[str, Image.Im
 
 
 def _within(folders: Sequence[Path], skipped: Sequence[Skipped]) -> list[Skipped]:
-    """What was skipped, named as seen from the folder that it lies in."""
-    return [item._replace(name=_seen_from(folders, item.name)) for item in skipped]
+    """What was skipped, named as seen from the folder that it lies in.
 
+    What else lies in a folder is nobody's business: files that are no pictures by their names are counted.
+    """
+    from ...create.sources import Skipped
 
-def _seen_from(folders: Sequence[Path], name: str) -> str:
-    path = Path(name)
-    inside = next((folder for folder in folders if path.is_relative_to(folder)), None)
-    return str(path.relative_to(inside)) if inside else name
+    told, others = [], 0
+    for item in skipped:
+        path = Path(item.name)
+        inside = next((folder for folder in folders if path.is_relative_to(folder)), None)
+        if inside is None:
+            told.append(item)
+        elif path.is_dir() or path.suffix.lower() in _MORE_PICTURES | Image.registered_extensions().keys():
+            told.append(item._replace(name=str(path.relative_to(inside))))
+        else:
+            others += 1
+    if others:
+        told.append(Skipped(f"{others} of other kinds", "not called as pictures are"))
+    return told

@@ -85,6 +85,8 @@ class Page:
         if isinstance(answer, Iterator):
             *_, answer = answer
         answers = list(answer) if isinstance(answer, (list, tuple)) else [answer]
+        # A program around the page may add its own to them.
+        assert all(type(answer) is str for answer in answers if isinstance(answer, str))
         assert len(answers) == len(outputs)
         return {(shown.elem_id or "").rpartition("aesthetic_")[2]: value for shown, value in zip(outputs, answers)}
 
