@@ -162,7 +162,7 @@ def tell_once(left_out: list[LeftOut]) -> None:
         if one not in _told:
             if len(_told) < 1000:
                 _told.add(one)
-            _log.warning("Aesthetic Gradients: %s", one)
+            _log.warning("%s", one)
 
 
 class _Cache:

@@ -34,27 +34,6 @@ def lib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def tower(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A vision tower with random weights and the real width of ViT-L/14's features."""
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("tower")
-    CLIPVisionModelWithProjection(
-        CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            image_size=32,
-            patch_size=16,
-            projection_dim=768,
-        )
-    ).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
@@ -105,14 +84,14 @@ def test_a_fault_as_a_program(lib: Path) -> None:
     assert "There is no aesthetic embedding 'nothing'." in missing.stderr
 
 
-def test_create_as_a_program(lib: Path, tower: Path, pictures: Path) -> None:
+def test_create_as_a_program(lib: Path, vision_tower: Path, pictures: Path) -> None:
     done = run(
         "create",
         "my taste",
         pictures,
         "--recursive",
         "--encoder",
-        tower,
+        vision_tower,
         "--device",
         "cpu",
         "--note",
@@ -135,9 +114,9 @@ def test_create_as_a_program(lib: Path, tower: Path, pictures: Path) -> None:
 
 
 def test_shards_of_pictures_merge_exactly(
-    lib: Path, tower: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    lib: Path, vision_tower: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    common = [pictures, "--recursive", "--encoder", tower, "--device", "cpu"]
+    common = [pictures, "--recursive", "--encoder", vision_tower, "--device", "cpu"]
     works(capsys, "create", "whole", *common)
     parts = [works(capsys, "create", "split", *common, "--shard", f"{i}/3").strip() for i in (1, 2, 3)]
     assert all(Path(part).parent == lib / ".parts" for part in parts)
@@ -153,6 +132,19 @@ def test_shards_of_pictures_merge_exactly(
         for key in ("image_count", "model_id", "mean_cosine", "raw"):
             assert merged.metadata[key] == whole.metadata[key]
     assert load(lib / "split.safetensors").metadata["note"] == "merged"
+
+
+def test_merge_takes_the_parts_of_this_very_name(lib: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / f"{i}.npy" for i in (1, 2)]
+    for file in files:
+        numpy.save(file, numpy.random.default_rng(1).normal(0.2, 1, (20, 768)).astype(numpy.float16))
+    for name in ("taste.v2", "taste v2", "taste.1-of-2"):
+        for i in (1, 2):
+            works(capsys, "create", name, "--shard", f"{i}/2", "--from-npy", *files)
+    assert "no parts of 'taste'" in fails(capsys, "merge", "taste")
+    assert "no parts of 'nothing'" in fails(capsys, "merge", "nothing", "--library", tmp_path / "none")
+    assert not (lib / "taste.safetensors").exists()
+    works(capsys, "merge", "taste.v2")
 
 
 def test_from_npy(lib: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
