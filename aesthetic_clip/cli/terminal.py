@@ -112,7 +112,7 @@ def bar(unit: str, **options: object) -> Iterator[Callable[..., None]]:
 
         def progress(done: int, total: int, line: str = "") -> None:
             if not total:  # nothing to measure yet
-                bar_.set_description_str(line)
+                bar_.set_description_str(shown(line))
                 return
             bar_.total = total
             bar_.update(done - bar_.n)
