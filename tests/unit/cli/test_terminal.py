@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from aesthetic_clip.cli import terminal
-from aesthetic_clip.cli.main import main
+from aesthetic_clip.cli.main import COMMANDS, main
 from aesthetic_clip.cli.terminal import shown
 from aesthetic_clip.embeddings.embedding import Embedding, save
 from aesthetic_clip.errors import AestheticError, Remedy
@@ -135,7 +135,7 @@ def test_what_nobody_thought_of_is_one_line(
     def fail(*_: object) -> None:
         raise unexpected
 
-    monkeypatch.setattr("aesthetic_clip.embeddings.library.Library.names", fail)
+    monkeypatch.setattr(type(COMMANDS["list"]), "run", fail)
     assert main(["list", "--library", str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
@@ -165,8 +165,6 @@ def test_ways_out_are_named_as_flags(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from aesthetic_clip.cli.main import COMMANDS
-
     def fail(*_: object) -> None:
         raise AestheticError("It failed.", "Nobody knows why.", "Do this in Python.", remedy)
 
