@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..create.features_npy import Filter, sum_npy
-from ..create.parts import WHOLE, Part, Shard, digest, embedding_of, save_part
+from ..create.parts import WHOLE, Part, Shard, embedding_of, save_part
 from ..embeddings.embedding import Embedding
 from ..embeddings.library import Library
 from ..errors import AestheticError, Remedy
@@ -129,7 +129,7 @@ def from_pictures(args: argparse.Namespace, lib: Library, name: str) -> None:
     """
     # Here, so that the other commands start without image and encoder libraries.
     from ..create.pictures import checked_batch_size, create, keep
-    from ..create.sources import find_images, left_out_line, name_of, skipped_lines
+    from ..create.sources import find_images, left_out_line, skipped_lines
 
     spaces = [_space(text) for text in args.space or [VIT_L.name]]
     if len(args.encoder) > len(spaces):
@@ -156,9 +156,7 @@ def from_pictures(args: argparse.Namespace, lib: Library, name: str) -> None:
         tell(left_out_line(result.left_out))
     if args.shard != WHOLE:
         reasons = Counter(skipped.reason for skipped in result.skipped)
-        # By name, since machines may mount the folder at different places.
-        sources = digest(Path(name_of(picture)).name for picture in pictures)
-        keep_part(Part(result.sums, sources, args.shard, reasons, result.model_ids), args, lib, name)
+        keep_part(Part(result.sums, result.source_hash, args.shard, reasons, result.model_ids), args, lib, name)
         return
     embedding, preview = keep(result, lib, name, args.note, args.overwrite)
     say(embedding.path)

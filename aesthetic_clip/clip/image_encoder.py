@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import inspect
-import json
-from collections.abc import Iterator, Sequence
+import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,9 @@ from torch import Tensor, nn
 
 from ..errors import AestheticError, first_line
 from ..progress import Progress, silent
+from ..readers.faults import UnreadableFile, quoted
+from ..readers.json_text import parse_json
+from ..readers.tensor_files import open_tensors
 from ..spaces import Space
 from .image_encoder_files import (
     DOWNLOADS,
@@ -26,7 +28,6 @@ from .image_encoder_files import (
     offline,
 )
 from .preprocess import CLIP_MEAN, CLIP_STD
-from .tensor_files import read_tensors
 
 
 class ImageEncoder:
@@ -134,6 +135,10 @@ def load(space: Space, checkpoint: Checkpoint) -> ImageEncoder:
         width = encoder.encode(torch.zeros(1, 3, encoder.size, encoder.size)).shape[-1]
     except AestheticError:
         raise
+    except UnreadableFile as error:
+        raise AestheticError(subject, error.why, error.do) from error
+    except OSError as error:
+        raise AestheticError(subject, f"It can't be read: {error.strerror or error}.", "Check the path.") from error
     except ImportError as error:
         raise AestheticError(subject, f"{error}.", "Install open_clip_torch and transformers.") from error
     except Exception as error:  # damaged weights fail in as many ways as there are readers
@@ -162,70 +167,176 @@ class _Projected(nn.Module):
         return self.model(pixel_values=pixels).image_embeds
 
 
+# The configuration is as little to be trusted as the weights: these are all that is taken from it, within bounds
+# that leave room above every published CLIP.
+_BOUNDS = {
+    "hidden_size": 8192,
+    "intermediate_size": 32768,
+    "num_hidden_layers": 100,
+    "num_attention_heads": 128,
+    "num_channels": 3,
+    "image_size": 1024,
+    "patch_size": 1024,
+    "projection_dim": 8192,
+}
+_MOST_PATCHES = 4096
+_CONFIG_BYTES = 2**18
+_INDEX_BYTES = 2 * 2**20
+_MOST_SHARDS = 100
+_WIDEST_ELEMENT = 8  # bytes
+_LAYER = re.compile(r"(?:module\.)?vision_model\.encoder\.layers\.([0-9]{1,6})\.")
+
+
 def _from_transformers(space: Space, checkpoint: Checkpoint) -> ImageEncoder:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    raw = json.loads((checkpoint.path / "config.json").read_text("utf-8"))
-    config = CLIPVisionConfig.from_dict(raw.get("vision_config", raw))
-    # In LAION's configurations the vision half repeats a default width; the whole model's is the true one.
-    config.projection_dim = raw.get("projection_dim", config.projection_dim)
-    with _quiet_transformers():
-        model, info = CLIPVisionModelWithProjection.from_pretrained(
-            str(checkpoint.path), config=config, local_files_only=True, output_loading_info=True
-        )
-    missing = [key for key in info["missing_keys"] if not key.endswith("position_ids")]
-    if missing:
-        raise ValueError(f"{len(missing)} tensors are missing, e.g. {missing[0]}")
-    norm: dict[str, Any] = {}
-    with contextlib.suppress(OSError):
-        norm = json.loads((checkpoint.path / "preprocessor_config.json").read_text("utf-8"))
-    return ImageEncoder(
-        space,
-        _Projected(model),
-        config.image_size,
-        checkpoint.model_id,
-        norm.get("image_mean", CLIP_MEAN),
-        norm.get("image_std", CLIP_STD),
+    config = CLIPVisionConfig(**_vision_config(checkpoint.path))
+    files = _weight_files(checkpoint.path)
+    layers = 1 + max(
+        (int(match[1]) for file in files for name in _names(file) if (match := _LAYER.match(name))), default=-1
     )
+    if layers < config.num_hidden_layers:
+        raise UnreadableFile(f"Of {config.num_hidden_layers} layers {config.num_hidden_layers - layers} are missing.")
+    # On the meta device nothing is allocated or drawn at random.
+    with torch.device("meta"):
+        model = CLIPVisionModelWithProjection(config)
+    _fill(model, files, "")
+    for module in model.modules():
+        # No weights, so by the library's version not in the files.
+        if getattr(module, "position_ids", None) is not None and module.position_ids.is_meta:
+            module.position_ids = torch.arange(module.position_ids.shape[-1]).unsqueeze(0)
+    mean, std = _normalisation(checkpoint.path)
+    return ImageEncoder(space, _Projected(model), config.image_size, checkpoint.model_id, mean, std)
 
 
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Without its list of the text half's tensors, which are left out on purpose."""
-    from transformers.utils import logging
+def _vision_config(folder: Path) -> dict[str, Any]:
+    raw = _json(folder / "config.json")
+    vision = raw.get("vision_config", raw)
+    if not isinstance(vision, dict):
+        raise UnreadableFile("Its config.json has no vision_config.")
+    # In LAION's configurations the vision half repeats a default width; the whole model's is the true one.
+    vision = {**vision, **({"projection_dim": raw["projection_dim"]} if "projection_dim" in raw else {})}
+    found: dict[str, Any] = {key: vision[key] for key in _BOUNDS if key in vision}
+    for key, value in found.items():
+        if type(value) is not int or not 0 < value <= _BOUNDS[key]:
+            raise UnreadableFile(f"Its config.json gives {key} as what no CLIP has.")
+    if (found.get("image_size", 224) // found.get("patch_size", 32)) ** 2 > _MOST_PATCHES:
+        raise UnreadableFile("Its config.json divides a picture into more patches than any CLIP.")
+    activation = vision.get("hidden_act", "quick_gelu")
+    if activation not in ("quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "silu", "relu"):
+        raise UnreadableFile(f"Its config.json names an activation {quoted(activation)}.")
+    epsilon = vision.get("layer_norm_eps", 1e-5)
+    if not isinstance(epsilon, float) or not 0 <= epsilon < 1:
+        raise UnreadableFile("Its config.json gives layer_norm_eps as what no CLIP has.")
+    return {**found, "hidden_act": activation, "layer_norm_eps": epsilon}
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+
+def _normalisation(folder: Path) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation of the pixels, CLIP's own unless the folder says otherwise."""
     try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
+        raw = _json(folder / "preprocessor_config.json")
+    except OSError:
+        return CLIP_MEAN, CLIP_STD
+    mean, std = raw.get("image_mean", CLIP_MEAN), raw.get("image_std", CLIP_STD)
+    for values, least in ((mean, -100.0), (std, 1e-6)):
+        if not isinstance(values, (list, tuple)) or len(values) != 3:
+            raise UnreadableFile("Its preprocessor_config.json has no three means and deviations.")
+        if not all(isinstance(value, (int, float)) and least <= value <= 100 for value in values):
+            raise UnreadableFile("Its preprocessor_config.json has impossible means or deviations.")
+    return mean, std
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        data = file.read(_CONFIG_BYTES + 1)
+    value = parse_json(data, path.name, _CONFIG_BYTES)
+    if not isinstance(value, dict):
+        raise UnreadableFile(f"Its {path.name} is damaged.")
+    return value
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files of a folder's weights; safetensors is preferred, since nothing else has to be looked at then."""
+    for name in (
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ):
+        if not (folder / name).is_file():
+            continue
+        if not name.endswith(".index.json"):
+            return [folder / name]
+        with (folder / name).open("rb") as file:
+            shards = parse_json(file.read(_INDEX_BYTES + 1), name, _INDEX_BYTES)
+        shards = shards.get("weight_map") if isinstance(shards, dict) else None
+        names = set(shards.values()) if isinstance(shards, dict) and all(map(_is_name, shards.values())) else set()
+        if not 0 < len(names) <= _MOST_SHARDS:
+            raise UnreadableFile(f"Its {name} is damaged.")
+        return [folder / shard for shard in sorted(names)]
+    raise UnreadableFile("It holds no weights.")
+
+
+def _is_name(value: object) -> bool:
+    """Of a file in the same folder."""
+    return isinstance(value, str) and bool(re.fullmatch(r"[\w][\w.-]{0,200}", value))
+
+
+def _names(file: Path) -> list[str]:
+    with open_tensors(file) as content:
+        return list(content.tensors)
+
+
+def _fill(module: nn.Module, files: Sequence[Path], prefix: str) -> None:
+    """Put the weights of files, below ``prefix`` in them, into a module on the meta device.
+
+    Shapes are compared with the module's before a byte of a tensor is read.
+
+    Raises:
+        UnreadableFile: tensors are missing, of other shapes, or the files are damaged.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    state: dict[str, Tensor] = {}
+    for file in files:
+        with open_tensors(file) as content:
+            names = {name: name.removeprefix("module.") for name in content.tensors}
+            there = {
+                name: short.removeprefix(prefix)
+                for name, short in names.items()
+                if short.startswith(prefix) and short.removeprefix(prefix) in wanted
+            }
+            for name, own in there.items():
+                if content.tensors[name] != wanted[own]:
+                    raise UnreadableFile(
+                        f"Its tensor {quoted(own)} has the shape {content.tensors[name]}, "
+                        f"the model's has {wanted[own]}.",
+                        "Take the file of the right model.",
+                    )
+            at_most = _WIDEST_ELEMENT * sum(math.prod(wanted[own]) for own in there.values())
+            state.update((there[name], tensor) for name, tensor in content.read(there, at_most).items())
+    missing = [name for name in wanted if name not in state and not name.endswith("position_ids")]
+    if missing:
+        raise UnreadableFile(
+            f"{len(missing)} of {len(wanted)} tensors are missing, e.g. {prefix}{missing[0]}.",
+            "Take the whole file of the right model.",
+        )
+    module.load_state_dict(state, strict=False, assign=True)
 
 
 def _from_open_clip(space: Space, checkpoint: Checkpoint) -> ImageEncoder:
     if space.open_clip is None:
-        raise ValueError(f"open_clip knows no architecture for {space.name}")
+        raise UnreadableFile(f"open_clip knows no architecture for {space.name}.", "Give a folder of transformers.")
     import open_clip
     from open_clip.model import CLIPVisionCfg, _build_vision_tower
 
     arch, tag = space.open_clip
     config = open_clip.get_model_config(arch)
     if config is None:
-        raise ValueError(f"this version of open_clip does not know {arch}")
+        raise UnreadableFile(f"This version of open_clip does not know {arch}.", "Install a newer open_clip_torch.")
     # OpenAI trained with a quicker GELU, which open_clip says in the tag and not in the architecture.
     quick_gelu = config.get("quick_gelu", False) or tag == "openai"
-    weights = _visual_weights(checkpoint.path)
-    # On the meta device nothing is allocated or drawn at random; needs a torch that can take tensors over.
-    lean = "assign" in inspect.signature(nn.Module.load_state_dict).parameters
-    with torch.device("meta" if lean else "cpu"):
+    # On the meta device nothing is allocated or drawn at random.
+    with torch.device("meta"):
         tower = _build_vision_tower(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), quick_gelu)
-    tower.load_state_dict(weights, **({"assign": True} if lean else {}))
+    _fill(tower, [checkpoint.path], "visual.")
     return ImageEncoder(space, tower, config["vision_cfg"]["image_size"], checkpoint.model_id)
-
-
-def _visual_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of ``visual.*`` in an open_clip or OpenAI checkpoint, without that prefix."""
-    weights = read_tensors(path, lambda key: key.startswith("visual."))
-    if not weights:
-        raise ValueError("it holds no tensors called visual.*")
-    return {key.removeprefix("visual."): value for key, value in weights.items()}

@@ -23,12 +23,14 @@ from ..download import DownloadFailed, fetch_bytes
 from ..errors import AestheticError, Remedy, first_line
 from ..files import write_atomically
 from ..progress import Progress, silent
+from ..readers.faults import UnreadableFile
+from ..readers.tensor_files import read_tensors
 from ..spaces import VIT_L
-from .tensor_files import read_tensors
 
 HUB_REVISION = "32bd64288804d66eefd0ccbe215aa642df71cc41"
 _KEY = "text_projection.weight"
 _CACHED_NAME = "clip-vit-large-patch14.text_projection.safetensors"
+_MAX_BYTES = 32 * 2**20  # the largest published one, 1280 x 1280 in fp64, has 13 MB
 _MAX_FETCH = 3 * 2**20
 
 _log = logging.getLogger(__name__)
@@ -109,9 +111,11 @@ def _from_caches(sources: ProjectionSources) -> _Found | None:
 def _read(path: Path) -> _Found:
     """The text projection in a model file, in its layout there."""
     try:
-        found = read_tensors(path, _is_projection)
-    except Exception as error:  # each format's reader fails in its own ways
-        raise _missing(f"{path} can't be read ({error}).") from error
+        found = read_tensors(path, _is_projection, _MAX_BYTES)
+    except UnreadableFile as error:
+        raise _missing(f"{path} can't be read: {error}") from error
+    except OSError as error:
+        raise _missing(f"{path} can't be read: {error.strerror or error}.") from error
     if not found:
         raise _missing(f"{path} holds no text_projection.")
     return _Found(*next(iter(found.items())))

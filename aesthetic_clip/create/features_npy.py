@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import operator
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from typing import Any
 import numpy
 import torch
 
-from ..errors import AestheticError, Interrupted
+from ..embeddings.metadata import source_hash
+from ..errors import AestheticError, first_line
+from ..progress import Progress, silent
+from ..readers.faults import UnreadableFile, quoted, refuse_other_kinds
 from ..spaces import space_of
 from .averaging import FeatureSum
-from .parts import WHOLE, Part, Shard, digest
+from .parts import WHOLE, Part, Shard
 
 _ROWS = 8192  # a batch of ViT-bigG/14 features takes 84 MB in float64
 NOT_FINITE, ZERO, FILTERED = "NaN or infinite feature", "all-zero feature", "left out by the filter"
@@ -99,8 +103,7 @@ def sum_npy(
     raw: bool = False,
     where: Filter | None = None,
     shard: Shard = WHOLE,
-    progress: Callable[[int, int], None] | None = None,
-    stopped: Callable[[], bool] | None = None,
+    progress: Progress = silent,
 ) -> Part:
     """Sum the features in ``.npy`` files, a few thousand rows at a time, so that memory stays flat.
 
@@ -111,15 +114,14 @@ def sum_npy(
             in the same folder or in ``metadata`` beside it.
         shard: take only this share of the files.
         progress: is told the rows done and the rows there are.
-        stopped: whether the user asked to stop.
 
     Raises:
         AestheticError: a file is missing, damaged, of another kind or another space, or no row is left.
-        Interrupted: ``stopped`` said so.
+        Interrupted: ``progress`` raised it.
     """
     # By name, so that all machines of a cluster divide them up alike wherever they mount them.
     paths = sorted(dict.fromkeys(files), key=lambda path: (path.name, str(path)))
-    sources = digest([path.name for path in paths] + ([str(where)] if where else []))
+    sources = source_hash([path.name for path in paths] + ([str(where)] if where else []))
     arrays = {path: _open(path) for path in shard.of_list(paths)}
     if not arrays:
         raise AestheticError(
@@ -141,8 +143,6 @@ def sum_npy(
     for path, array in arrays.items():
         masks = _masks(path, len(array), where) if where else None
         for start in range(0, len(array), _ROWS):
-            if stopped and stopped():
-                raise Interrupted
             features = numpy.asarray(array[start : start + _ROWS], numpy.float64)
             done += len(features)
             if masks is not None:
@@ -154,30 +154,74 @@ def sum_npy(
             skipped[NOT_FINITE] += int((~finite).sum())
             skipped[ZERO] += int((~somewhere).sum())
             total.add(torch.from_numpy(features[finite & somewhere]))
-            if progress:
-                progress(done, rows)
+            progress(done, rows, "")
     return Part({space_of(total.dim): total}, sources, shard, {why: count for why, count in skipped.items() if count})
 
 
+_NPY = b"\x93NUMPY"
+_HEADER_BYTES = 2048  # what numpy writes has 128
+_HEADER = re.compile(
+    r"\{\s*'descr'\s*:\s*'(?P<dtype>[<>=|]?f[0-9]{1,2})'\s*,\s*'fortran_order'\s*:\s*(?P<order>True|False)\s*,"
+    r"\s*'shape'\s*:\s*\((?P<rows>[0-9]{1,15})L?\s*,\s*(?P<width>[0-9]{1,9})L?\s*,?\s*\)\s*,?\s*\}\s*"
+)
+_DTYPES = {"f2", "f4", "f8"}
+_WIDEST = 8192
+_FOOTER_BYTES = 2**20  # of a parquet table; clip-retrieval's have a few KB
+
+
 def _open(path: Path) -> numpy.ndarray:
-    """The array in a file, mapped into memory instead of read."""
+    """The array in a file, mapped into memory instead of read.
+
+    The header is Python to numpy's own reader; here it is one form of text, and its shape is compared with
+    the bytes there are.
+    """
     subject = f"The features in {path.name} can't be used."
     try:
-        array: numpy.ndarray = numpy.load(path, mmap_mode="r", allow_pickle=False)
+        if not path.is_file():
+            path.open("rb").close()  # the system's own reason
+            raise UnreadableFile("It is no ordinary file.", "Name .npy files.")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(_HEADER_BYTES + 12)
+        return _mapped(path, head, size)
+    except UnreadableFile as error:
+        raise AestheticError(subject, error.why, error.do) from error
     except OSError as error:
         raise AestheticError(subject, f"{error.strerror or error}: {path}.", "Check the path.") from error
-    except Exception as error:  # numpy parses the header as Python, which fails in many ways
-        raise AestheticError(
-            subject, f"It is not a whole .npy file of numbers ({error}).", "Copy it again, or leave it out."
-        ) from error
-    if not isinstance(array, numpy.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or array.shape[1] < 2:
-        shape = getattr(array, "shape", ()), getattr(array, "dtype", "several arrays")
-        raise AestheticError(
-            subject,
-            f"It holds shape {shape[0]} of {shape[1]}, not one row of floats per image.",
+
+
+def _mapped(path: Path, head: bytes, size: int) -> numpy.ndarray:
+    if not head.startswith(_NPY):
+        if head.startswith(b"PAR1"):
+            raise UnreadableFile(
+                "It is a parquet table, which holds the features' metadata.",
+                "Take the img_emb files that clip-retrieval writes; their parquet is found beside them.",
+            )
+        if head.startswith(b"PK\x03\x04"):
+            raise UnreadableFile(
+                "It is a zip archive such as .npz, not one .npy file.", "Save the array with numpy.save."
+            )
+        refuse_other_kinds(head, size)
+        raise UnreadableFile("It is no whole .npy file.", "Copy it again, or leave it out.")
+    width = 2 if head[6:7] == b"\x01" else 4
+    start = 8 + width + int.from_bytes(head[8 : 8 + width], "little")
+    text = head[8 + width : start]
+    match = _HEADER.fullmatch(text.decode("latin-1")) if start <= len(head) else None
+    if match is None or match["dtype"].lstrip("<>=|") not in _DTYPES or not 2 <= int(match["width"]) <= _WIDEST:
+        shown = quoted(text.decode("latin-1").strip(), 100)
+        raise UnreadableFile(
+            f"Its header is {shown}, not that of one row of floats per image.",
             "Take the img_emb files that clip-retrieval writes.",
         )
-    return array
+    dtype = numpy.dtype(match["dtype"])
+    shape = int(match["rows"]), int(match["width"])
+    if start + shape[0] * shape[1] * dtype.itemsize > size:
+        raise UnreadableFile(
+            "It is no whole .npy file: it has fewer rows than it says.", "Copy it again, or leave it out."
+        )
+    if not shape[0]:
+        return numpy.zeros(shape, dtype)
+    return numpy.memmap(path, dtype, "r", start, shape, "F" if match["order"] == "True" else "C")
 
 
 def _masks(path: Path, rows: int, where: Filter) -> Iterator[numpy.ndarray]:
@@ -193,12 +237,14 @@ def _masks(path: Path, rows: int, where: Filter) -> Iterator[numpy.ndarray]:
     metadata = _metadata(path)
     subject = f"The filter {where} can't be applied to {path.name}."
     try:
-        with parquet.ParquetFile(metadata) as table:
+        _refuse_large_footer(metadata)
+        limits = dict.fromkeys(("thrift_string_size_limit", "thrift_container_size_limit"), _FOOTER_BYTES)
+        with parquet.ParquetFile(metadata, **limits) as table:
             if where.column not in table.schema_arrow.names:
                 raise AestheticError(
                     subject,
                     f"{metadata.name} has no column {where.column!r}.",
-                    f"It has: {', '.join(table.schema_arrow.names)}.",
+                    f"It has: {quoted(', '.join(table.schema_arrow.names), 300)}.",
                 )
             if table.metadata.num_rows != rows:
                 raise AestheticError(
@@ -219,8 +265,18 @@ def _masks(path: Path, rows: int, where: Filter) -> Iterator[numpy.ndarray]:
         raise
     except Exception as error:  # pyarrow raises its own, subclasses of several built-in types
         raise AestheticError(
-            subject, f"{metadata.name}: {error}.", "Check the column's type and that the file is whole."
+            subject, f"{metadata.name}: {first_line(error)}.", "Check the column's type and that the file is whole."
         ) from error
+
+
+def _refuse_large_footer(path: Path) -> None:
+    """The footer is read whole, and says itself how long it is, in the last eight bytes."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 8, 0))
+        tail = file.read()
+    if tail[4:] != b"PAR1" or not 0 < int.from_bytes(tail[:4], "little") <= min(size, _FOOTER_BYTES):
+        raise ValueError("it is not a whole parquet table")
 
 
 def _metadata(path: Path) -> Path:

@@ -6,26 +6,34 @@ and, as text metadata, the number of images and which share of which sources it 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
-import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from ..embeddings.embedding import Embedding
+from ..embeddings.metadata import Metadata
 from ..errors import AestheticError
 from ..files import write_atomically
+from ..readers.faults import UnreadableFile, quoted
+from ..readers.json_text import parse_json
+from ..readers.tensor_files import SAFETENSORS, open_tensors
 from ..spaces import Space, space_of
 from .averaging import FeatureSum
 
 _KIND = "aesthetic part 1"
+_MAX_BYTES = 2**20  # three sums have some 25 KB
+_MOST_SHARDS = 1_000_000
+_MOST_IMAGES = 10**12
+_MOST_REASONS = 1000
+_LONGEST_TEXT = 1000
 _T = TypeVar("_T")
 
 
@@ -45,10 +53,10 @@ class Shard:
         """
         match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
         shard = cls(*map(int, match.groups())) if match else None
-        if shard is None or not 1 <= shard.number <= shard.of:
+        if shard is None or not 1 <= shard.number <= shard.of <= _MOST_SHARDS:
             raise AestheticError(
-                f"There is no shard {text!r}.",
-                "Shards are called i/n and counted from 1.",
+                f"There is no shard {quoted(text)}.",
+                f"Shards are called i/n and counted from 1, up to {_MOST_SHARDS}.",
                 "With four machines they are 1/4, 2/4, 3/4 and 4/4.",
             )
         return shard
@@ -70,10 +78,11 @@ class Part:
 
     Attributes:
         sums: per CLIP space.
-        sources: digest of the whole list that was divided up, see :func:`digest`.
+        sources: of the whole list that was divided up, see :func:`~aesthetic_clip.embeddings.metadata.source_hash`.
         shard: which share of it this is.
         skipped: why images did not count, and how many each.
         model_ids: which encoder made the features, where that is known.
+        complete: whether no share of the list was done without.
     """
 
     sums: Mapping[Space, FeatureSum]
@@ -81,11 +90,7 @@ class Part:
     shard: Shard = WHOLE
     skipped: Mapping[str, int] = field(default_factory=dict)
     model_ids: Mapping[Space, str] = field(default_factory=dict)
-
-
-def digest(sources: Iterable[str]) -> str:
-    """A short hash of a list of sources, in whatever order."""
-    return hashlib.sha256("\n".join(sorted(sources)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    complete: bool = True
 
 
 def save_part(part: Part, path: Path) -> None:
@@ -112,35 +117,83 @@ def load_part(path: Path) -> Part:
     Raises:
         AestheticError: missing, damaged, or another kind of file.
     """
+    subject = f"The partial result {path.name} can't be read."
     try:
-        with safetensors.safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("kind") != _KIND:
+        with open_tensors(path) as file:
+            if file.kind != SAFETENSORS or file.metadata.get("kind") != _KIND:
                 raise AestheticError(
                     f"{path.name} is not a partial result.",
-                    "It is another kind of .safetensors file.",
+                    "It is another kind of file.",
                     "Name the files that create --shard wrote.",
                 )
-            facts = json.loads(metadata["part"])
-            totals = {name: file.get_tensor(name) for name in file.keys()}
-        sums = {}
-        for name, total in totals.items():
-            if total.dtype != torch.float64 or total.dim() != 1 or not total.isfinite().all():
-                raise ValueError(f"{name} is no sum")
-            sums[space_of(len(total))] = FeatureSum(len(total), bool(facts["raw"]), total, int(facts["counts"][name]))
-        skipped = {str(why): int(count) for why, count in facts["skipped"].items()}
-        model_ids = {space: str(facts["model_ids"][space.name]) for space in sums if space.name in facts["model_ids"]}
-        return Part(sums, str(facts["sources"]), Shard.parse(facts["shard"]), skipped, model_ids)
-    except AestheticError:
-        raise
+            facts = parse_json(file.metadata.get("part", "").encode("utf-8", "replace"), "description")
+            totals = file.read(file.tensors, _MAX_BYTES)
+        return _part(facts, totals)
+    except UnreadableFile as error:
+        raise AestheticError(subject, error.why, "Make that shard again.") from error
     except OSError as error:
-        raise AestheticError(
-            f"The partial result {path.name} can't be read.", f"{error.strerror or error}: {path}.", "Check the path."
-        ) from error
-    except Exception as error:  # safetensors raises its own and several built-in types
-        raise AestheticError(
-            f"The partial result {path.name} can't be read.", f"It is damaged ({error}).", "Make that shard again."
-        ) from error
+        raise AestheticError(subject, f"{error.strerror or error}: {path}.", "Check the path.") from error
+
+
+def _part(facts: object, totals: Mapping[str, Tensor]) -> Part:
+    """A part of what its file says, none of which is believed without a look.
+
+    Raises:
+        UnreadableFile: a fact is missing or impossible.
+    """
+    counts, skipped = _facts(facts, "counts"), _facts(facts, "skipped")
+    model_ids, raw = _facts(facts, "model_ids"), _fact(facts, "raw")
+    if type(raw) is not bool or not totals or len(skipped) > _MOST_REASONS:
+        raise UnreadableFile("Its description is damaged.")
+    sums: dict[Space, FeatureSum] = {}
+    for name, total in totals.items():
+        if total.dtype != torch.float64 or total.dim() != 1 or len(total) < 2 or not total.isfinite().all():
+            raise UnreadableFile(f"Its tensor {quoted(name)} is no sum of features.")
+        space = space_of(len(total))
+        if space.name != name:
+            raise UnreadableFile(f"Its tensor {quoted(name)} has the width {space.dim}.")
+        sums[space] = FeatureSum(space.dim, raw, total, _count(counts.get(name)))
+    if len({total.count for total in sums.values()}) > 1:
+        raise UnreadableFile("It counts different numbers of images in its spaces.")
+    return Part(
+        sums,
+        _short(_fact(facts, "sources")),
+        _shard(_fact(facts, "shard")),
+        {_short(why): _count(count) for why, count in skipped.items()},
+        {space: _short(model_ids[space.name]) for space in sums if space.name in model_ids},
+    )
+
+
+def _fact(facts: object, name: str) -> object:
+    if not isinstance(facts, dict) or name not in facts:
+        raise UnreadableFile(f"Its description lacks {name}.")
+    return facts[name]
+
+
+def _facts(facts: object, name: str) -> dict[str, object]:
+    found = _fact(facts, name)
+    if not isinstance(found, dict):
+        raise UnreadableFile(f"Its description has no {name}.")
+    return found
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _MOST_IMAGES:
+        raise UnreadableFile("It counts images in an impossible number.")
+    return value
+
+
+def _short(value: object) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        raise UnreadableFile("Its description holds what is no short text.")
+    return value
+
+
+def _shard(value: object) -> Shard:
+    try:
+        return Shard.parse(_short(value))
+    except AestheticError as error:
+        raise UnreadableFile(error.what) from error
 
 
 def merge_parts(parts: Sequence[Part], incomplete: bool = False) -> Part:
@@ -170,15 +223,17 @@ def merge_parts(parts: Sequence[Part], incomplete: bool = False) -> Part:
     if any(part.model_ids != first.model_ids for part in parts):
         raise refuse("Different encoders made them.", "Run every shard with the same encoders.")
     numbers = [part.shard.number for part in parts]
-    twice = sorted({n for n in numbers if numbers.count(n) > 1})
+    twice = sorted(number for number, count in Counter(numbers).items() if count > 1)
     if twice:
         raise refuse(
             f"Shard {twice[0]}/{first.shard.of} is there twice.", "Name each once, or its images count double."
         )
-    missing = sorted(set(range(1, first.shard.of + 1)) - set(numbers))
+    there = set(numbers)
+    missing = first.shard.of - len(there)
     if missing and not incomplete:
+        lowest = next(number for number in range(1, first.shard.of + 1) if number not in there)
         raise refuse(
-            f"Of {first.shard.of} shards {len(missing)} are missing, the first is {missing[0]}.",
+            f"Of {first.shard.of} shards {missing} are missing, the first is {lowest}.",
             "Run them, or agree to do without.",
         )
     sums = {space: FeatureSum(total.dim, total.raw) for space, total in first.sums.items()}
@@ -188,7 +243,8 @@ def merge_parts(parts: Sequence[Part], incomplete: bool = False) -> Part:
             sums[space].merge(total)
         for why, count in part.skipped.items():
             skipped[why] = skipped.get(why, 0) + count
-    return Part(sums, first.sources, skipped=skipped, model_ids=first.model_ids)
+    complete = not missing and all(part.complete for part in parts)
+    return Part(sums, first.sources, skipped=skipped, model_ids=first.model_ids, complete=complete)
 
 
 def embedding_of(part: Part, name: str, note: str = "") -> Embedding:
@@ -198,16 +254,14 @@ def embedding_of(part: Part, name: str, note: str = "") -> Embedding:
         AestheticError: no image counted, or they cancel out.
     """
     first = next(iter(part.sums.values()))
-    metadata = {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "image_count": str(first.count),
-        "source_hash": part.sources,
-        "raw": str(first.raw).lower(),
-    }
-    if part.model_ids:
-        metadata["model_id"] = json.dumps({space.name: model for space, model in part.model_ids.items()})
-    if not first.raw:  # the sum of raw features does not tell
-        metadata["mean_cosine"] = f"{first.mean_cosine:.4f}"
-    if note.strip():
-        metadata["note"] = note.strip()
+    metadata = Metadata.of_mean(
+        images=first.count,
+        raw=first.raw,
+        sources=part.sources,
+        model_ids={space.name: model for space, model in part.model_ids.items()},
+        # The sum of raw features does not tell.
+        mean_cosine=None if first.raw else first.mean_cosine,
+        complete=part.complete,
+        note=note,
+    )
     return Embedding(name, {space: total.vector for space, total in part.sums.items()}, metadata)

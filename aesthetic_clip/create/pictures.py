@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
@@ -18,6 +16,7 @@ from ..clip.image_encoder import ImageEncoder
 from ..clip.preprocess import normalise
 from ..embeddings.embedding import Embedding
 from ..embeddings.library import Library
+from ..embeddings.metadata import Metadata
 from ..errors import AestheticError, Interrupted
 from ..printable import printable
 from ..progress import Progress, silent
@@ -42,7 +41,7 @@ class CreateResult:
         mean_cosine: mean cosine of all pictures to their mean, by space.
         histograms: of these cosines, by space; of a fair sample of ``SAMPLE`` pictures if there are more.
         nearest: those nearest to the mean in the first space, nearest first; from the same sample.
-        source_hash: SHA-256 of the list of sources, in hex.
+        source_hash: of the sources, see :func:`~aesthetic_clip.embeddings.metadata.source_hash`.
         complete: False if it was stopped, and kept as far as it had come.
         left_out: how many files of each kind that are evidently no pictures lay beside them.
     """
@@ -222,18 +221,15 @@ def to_embedding(result: CreateResult, name: str, note: str = "") -> Embedding:
     Raises:
         AestheticError: the pictures cancel out.
     """
-    metadata = {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "image_count": str(result.used),
-        "model_id": json.dumps({space.name: model for space, model in result.model_ids.items()}),
-        "source_hash": result.source_hash,
-        "mean_cosine": f"{next(iter(result.mean_cosine.values())):.4f}",
-        "raw": str(result.raw).lower(),
-    }
-    if not result.complete:
-        metadata["complete"] = "false"
-    if note.strip():
-        metadata["note"] = note.strip()
+    metadata = Metadata.of_mean(
+        images=result.used,
+        raw=result.raw,
+        sources=result.source_hash,
+        model_ids={space.name: model for space, model in result.model_ids.items()},
+        mean_cosine=next(iter(result.mean_cosine.values())),
+        complete=result.complete,
+        note=note,
+    )
     return Embedding(name, {space: total.vector for space, total in result.sums.items()}, metadata)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
 import os
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
+from ..embeddings.metadata import source_hash
 from ..errors import AestheticError
 from ..printable import printable
 from ..progress import Progress, silent
@@ -61,13 +61,8 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
-def source_hash(sources: Iterable[Source]) -> str:
-    """SHA-256, in hex, of the sources' names in their order; paths are made absolute."""
-    sha = hashlib.sha256()
-    for source in sources:
-        name = source[0] if isinstance(source, tuple) else str(source.absolute())
-        sha.update(name.encode("utf-8", "surrogatepass") + b"\0")
-    return sha.hexdigest()
+def _name_in_hash(source: Source) -> str:
+    return source[0] if isinstance(source, tuple) else source.name
 
 
 class Sources:
@@ -86,7 +81,7 @@ class Sources:
     Attributes:
         skipped: folders and files that can't be read, as far as the last iteration came.
         left_out: how many files of each kind lie beside the pictures, likewise.
-        hash: see :func:`source_hash`.
+        hash: of all of them, see :func:`~aesthetic_clip.embeddings.metadata.source_hash`; a shard has that of the whole.
 
     Raises:
         AestheticError: a folder is missing, not a folder, not readable, or without pictures; or nothing was given.
@@ -107,7 +102,7 @@ class Sources:
         self.left_out: Counter[str] = Counter()
         self._count = 0
         self._shard: tuple[int, int] = (1, 1)
-        self.hash = source_hash(self._counting(progress))
+        self.hash = source_hash(map(_name_in_hash, self._counting(progress)))
 
     def __len__(self) -> int:
         number, of = self._shard

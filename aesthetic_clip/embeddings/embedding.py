@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +21,17 @@ from torch import Tensor
 from ..errors import AestheticError
 from ..files import write_atomically
 from ..geometry import unit
-from ..spaces import Space, space_of
-from . import legacy_pt
+from ..readers.faults import Executable, UnreadableFile, quoted
+from ..readers.tensor_files import SAFETENSORS, SCRIPT, TensorFile, open_tensors
+from ..spaces import Space, space_named, space_of
+from .metadata import Metadata
 
 SUFFIXES = (".safetensors", ".pt")
 FORMAT_VERSION = "1"
 _MAX_BYTES = 16 * 2**20  # the largest plausible file is some 12 KB; anything this big is a model
+_INVERSION_KEYS = {"emb_params", "string_to_param", "string_to_token", "clip_l", "clip_g", "t5xxl"}
+_SPACE_NAME = re.compile(r"CLIP-[0-9]{1,5}")
+_PART = "aesthetic part"
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,23 @@ class Embedding:
     Attributes:
         name: how it is picked; a path below an embedding folder, without suffix.
         vectors: CLIP space to unit vector, fp32 (D,) on the CPU.
-        metadata: text that travels with the file.
+        metadata: text that travels with the file; any mapping is made one that is harmless to show.
         digest: hash of the vectors, so that caches notice a changed file.
         path: where it was read from, if it was.
     """
 
     name: str
     vectors: Mapping[Space, Tensor]
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=Metadata)
     path: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata", self.about)
+
+    @property
+    def about(self) -> Metadata:
+        """The metadata, with the types of its entries."""
+        return self.metadata if isinstance(self.metadata, Metadata) else Metadata(self.metadata)
 
     @property
     def digest(self) -> str:
@@ -59,6 +71,12 @@ class Embedding:
         return " and ".join(str(space) for space in self.vectors)
 
 
+def suffix_of(path: Path | str) -> str | None:
+    """Which of ``SUFFIXES`` a file name ends in, in any case; None if it is no embedding's."""
+    suffix = Path(path).suffix.lower()
+    return suffix if suffix in SUFFIXES else None
+
+
 def load(path: Path | str, name: str | None = None) -> Embedding:
     """Read an embedding file; nothing in it is ever executed.
 
@@ -69,24 +87,30 @@ def load(path: Path | str, name: str | None = None) -> Embedding:
     name = name or path.stem
     subject = f"The aesthetic embedding {name!r} can't be used."
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise AestheticError(
-                subject,
-                f"{path.name} has {path.stat().st_size / 2**20:.0f} MB, an embedding a few KB.",
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise UnreadableFile(
+                f"{path.name} has {size / 2**20:.0f} MB, an embedding a few KB.",
                 "Perhaps a model was put into the embedding folder: move it out.",
             )
-        data = path.read_bytes()
+        with open_tensors(path) as file:
+            _refuse_other_files(file, path)
+            tensors = file.read(file.tensors, _MAX_BYTES)
+            metadata = Metadata(file.metadata)
+    except UnreadableFile as error:
+        raise AestheticError(subject, error.why, error.do) from error
     except OSError as error:
         raise AestheticError(
             subject, f"{path} can't be read: {error.strerror or error}.", "Refresh the list, or put the file back."
         ) from error
-    if not data:
-        raise AestheticError(subject, f"{path.name} is empty.", "Copy or download it again.")
-    tensors, metadata = _read_safetensors(data, subject) if path.suffix == ".safetensors" else _read_pt(data, subject)
     vectors: dict[Space, Tensor] = {}
     for key, tensor in tensors.items():
         vector = _unit_vector(tensor, f"tensor {key!r} in {path.name}" if key else path.name, subject)
         space = space_of(vector.numel())
+        if key and key != space.name and space_named(key) != space:
+            raise AestheticError(
+                subject, f"What {path.name} calls {key!r} has width {space.dim}.", "Make it again from its pictures."
+            )
         if space in vectors:
             raise AestheticError(
                 subject, f"{path.name} holds two vectors of width {space.dim}.", "Keep one per CLIP space."
@@ -97,39 +121,43 @@ def load(path: Path | str, name: str | None = None) -> Embedding:
     return Embedding(name, dict(sorted(vectors.items(), key=lambda item: item[0].dim)), metadata, path)
 
 
-def _read_safetensors(data: bytes, subject: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        tensors = safetensors.torch.load(data)
-        # The library's reader of bytes drops the metadata; the header is JSON after an 8-byte length.
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = {str(k): str(v) for k, v in header.get("__metadata__", {}).items()}
-    except Exception as error:  # the library raises its own and several built-in types
-        raise AestheticError(
-            subject, f"It is not a whole .safetensors file ({error}).", "Copy or download it again."
-        ) from error
-    return tensors, metadata
+def _refuse_other_files(file: TensorFile, path: Path) -> None:
+    """Only what the paper's tools and this package write is an aesthetic embedding, whatever its widths.
 
-
-def _read_pt(data: bytes, subject: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        content = legacy_pt.read(data)
-    except pickle.UnpicklingError as error:
-        raise AestheticError(
-            subject,
-            "It is a damaged pickle, or one that holds more than tensors and could run code; it was not executed.",
-            "Get it from a source that you trust, best as .safetensors.",
-        ) from error
-    except Exception as error:  # a damaged file can fail anywhere: zip, pickle, sizes
-        raise AestheticError(
-            subject, f"It is not a whole .pt file ({error or type(error).__name__}).", "Copy or download it again."
-        ) from error
-    if not isinstance(content, Tensor):
-        raise AestheticError(
-            subject,
-            f"Its .pt file holds a {type(content).__name__}, not a tensor.",
-            "A textual inversion is not an aesthetic embedding; those go to embeddings/.",
+    Raises:
+        UnreadableFile: it is something else, said as precisely as can be told.
+    """
+    if file.kind == SCRIPT:
+        raise Executable("is a TorchScript archive, a program")
+    named_so, is_so = path.suffix.lower() == SAFETENSORS, file.kind == SAFETENSORS
+    if named_so != is_so:
+        there, other = (".pt", ".safetensors") if named_so else (".safetensors", ".pt")
+        raise UnreadableFile(
+            f"{path.name} is no whole {other} file: inside it is a {there}.", f"Rename it to end in {there}."
         )
-    return {"": content}, {}
+    if file.content == "tensor":
+        return
+    keys = set(file.keys)
+    if keys & _INVERSION_KEYS or (len(keys) == 1 and next(iter(keys)).startswith("<")):
+        raise UnreadableFile(
+            f"{path.name} is a textual inversion (a {file.content} with {quoted(min(keys))}), not an aesthetic embedding.",
+            "Keep it where textual inversions are kept, and write its name into the prompt.",
+        )
+    if any("lora" in key for key in keys):
+        raise UnreadableFile(f"{path.name} is a LoRA.", "Keep it where LoRAs are kept.")
+    if not is_so:
+        raise UnreadableFile(
+            f"{path.name} holds a {file.content}, not a tensor.",
+            "An aesthetic embedding is one tensor; take the file that its maker calls so.",
+        )
+    if file.metadata.get("kind", "").startswith(_PART):
+        raise UnreadableFile(f"{path.name} is a part of an embedding.", "Merge all of its parts.")
+    strange = next((key for key in file.keys if not _SPACE_NAME.fullmatch(key) and space_named(key) is None), None)
+    if strange is not None:
+        raise UnreadableFile(
+            f"{path.name} holds a tensor {quoted(strange)}; an aesthetic embedding's are called after CLIP spaces.",
+            "Perhaps it is another kind of file: move it out of the embedding folder.",
+        )
 
 
 def _unit_vector(tensor: Tensor, where: str, subject: str) -> Tensor:
@@ -191,4 +219,4 @@ def save(embedding: Embedding, path: Path) -> None:
     Raises:
         AestheticError: the folder can't be written, or this format can't hold the embedding.
     """
-    write_atomically(path, to_bytes(embedding, path.suffix))
+    write_atomically(path, to_bytes(embedding, path.suffix.lower()))

@@ -20,13 +20,14 @@ GROUND, PACKAGE_ITSELF = "the ground floor", "the package's own names"
 # Each room and the rooms that it may use, from the bottom to the top; every room may use itself and the ground floor.
 ROOMS: dict[str, set[str]] = {
     GROUND: set(),
-    "clip": set(),
-    "embeddings": set(),
+    "readers": set(),
+    "clip": {"readers"},
+    "embeddings": {"readers"},
     "method": {"clip", "embeddings"},
-    "create": {"clip", "embeddings"},
+    "create": {"readers", "clip", "embeddings"},
     "pages": {"clip", "embeddings", "create"},
     "hosts": set(),
-    "hosts.diffusers": {"clip", "embeddings", "method", "hosts"},
+    "hosts.diffusers": {"readers", "clip", "embeddings", "method", "hosts"},
     "hosts.a1111": {"clip", "embeddings", "method", "create", "pages", "hosts"},
     "demo": {"clip", "embeddings", "method", "create", "hosts.diffusers"},
     "cli": {"clip", "embeddings", "method", "create", "pages", "hosts.diffusers", "demo"},

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...clip.tensor_files import read_tensors
 from ...errors import AestheticError
+from ...readers.faults import UnreadableFile
+from ...readers.tensor_files import read_tensors
 
 _LAYER = re.compile(
     r"(?:(?:.*\.)?text_model\.encoder\.layers\.|(?:cond_stage_model\.model\.)?transformer\.resblocks\.)"
@@ -26,6 +27,7 @@ _RENAMED = (
     ("mlp.c_fc", "mlp.fc1"),
     ("mlp.c_proj", "mlp.fc2"),
 )
+_MAX_BYTES = 2**30  # two layers of ViT-bigG/14's width in fp64, and some
 
 
 def read_layers(path: Path, first: int) -> dict[int, dict[str, Tensor]]:
@@ -39,13 +41,16 @@ def read_layers(path: Path, first: int) -> dict[int, dict[str, Tensor]]:
         match = _LAYER.fullmatch(key)
         return match is not None and int(match["number"]) >= first
 
+    subject = f"{path} can't be used as a text tower."
     try:
-        tensors = read_tensors(path, wanted)
-    except Exception as error:  # each format's reader fails in its own ways
+        tensors = read_tensors(path, wanted, _MAX_BYTES)
+    except UnreadableFile as error:
         raise AestheticError(
-            f"{path} can't be used as a text tower.",
-            f"It can't be read ({error}).",
-            "Give the model file of the published CLIP.",
+            subject, error.why, f"{error.do} The model file of the published CLIP is the right one."
+        ) from error
+    except OSError as error:
+        raise AestheticError(
+            subject, f"It can't be read: {error.strerror or error}.", "Give the model file of the published CLIP."
         ) from error
     layers: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

@@ -13,11 +13,12 @@ import gradio as gr
 
 from ...create.images import UnreadableImage, decode
 from ...embeddings.embedding import SUFFIXES
-from ...embeddings.mixing import mix, similarity_matrix, similarity_picture
+from ...embeddings.mixing import mix, similarity_matrix
 from ...embeddings.published import CATALOGUE, REPOSITORY, download
 from ...errors import AestheticError
 from .. import forms, messages, picker
 from ..forms import Field, Form, Updates, parameters
+from ..heatmap import similarity_picture
 from ..markup import html
 from ..picker import Lists
 from .host import ID, TabHost

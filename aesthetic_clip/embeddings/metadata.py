@@ -1,0 +1,178 @@
+"""What is known of an embedding beside its vectors: the text that travels in its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+
+from ..readers.faults import UnreadableFile
+from ..readers.json_text import parse_json
+
+MOST_ENTRIES = 100
+LONGEST_VALUE = 10_000
+LONGEST_KEY = 100
+_LONGEST_SHOWN = 200
+# What a terminal obeys, what turns the direction of a line, halves of characters, and what no text holds.
+_HARMFUL = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u206f\\ufeff\\ufff9-\\ufffb"
+    "\\ud800-\\udfff\\ufffe\\uffff]"
+)
+
+
+def source_hash(names: Iterable[str]) -> str:
+    """64 hex digits for what an embedding was made from: the same for one set of sources however it was divided up.
+
+    It is the sum of the names' SHA-256, modulo 2^256, so that neither their order matters nor how many they are.
+
+    Args:
+        names: of all sources, as often as each is there; of a file only its own name, since machines may have its
+            folder at different places.
+    """
+    total = 0
+    for name in names:
+        total += int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest(), "big")
+    return f"{total % 2**256:064x}"
+
+
+class Metadata(Mapping[str, str]):
+    """Texts by name, harmless to show: no character that a terminal obeys, no value beyond ``LONGEST_VALUE``.
+
+    The names that this package writes are properties here, with their types; a file may hold others, which are kept.
+    Texts stay as they are in the file otherwise, so they have to be escaped for HTML like any other.
+
+    Args:
+        text: as it is in a file; what is harmful in it is replaced by U+FFFD, what is too much is cut.
+    """
+
+    def __init__(self, text: Mapping[str, str] | None = None) -> None:
+        entries = list((text or {}).items())[:MOST_ENTRIES]
+        self._text = {_clean(key, LONGEST_KEY): _clean(value, LONGEST_VALUE) for key, value in entries}
+
+    def __getitem__(self, key: str) -> str:
+        return self._text[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._text)
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def __repr__(self) -> str:
+        return f"Metadata({self._text!r})"
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._text.items()))
+
+    @classmethod
+    def of_mean(
+        cls,
+        *,
+        images: int,
+        raw: bool,
+        sources: str,
+        model_ids: Mapping[str, str],
+        mean_cosine: float | None = None,
+        complete: bool = True,
+        note: str = "",
+    ) -> Metadata:
+        """Of an embedding that is the mean of image features.
+
+        Args:
+            images: how many.
+            raw: features as they come instead of unit vectors.
+            sources: their :func:`source_hash`.
+            model_ids: which encoder made the features, by the name of its CLIP space, where that is known.
+            mean_cosine: of the images to their mean, in the first space, where that is known.
+            complete: all of the sources are in it.
+            note: the user's own words.
+        """
+        text = {
+            "created": _now(),
+            "image_count": str(images),
+            "source_hash": sources,
+            "raw": str(raw).lower(),
+        }
+        if model_ids:
+            text["model_id"] = json.dumps(dict(model_ids))
+        if mean_cosine is not None:
+            text["mean_cosine"] = f"{mean_cosine:.4f}"
+        if not complete:
+            text["complete"] = "false"
+        return cls(text).with_note(note)
+
+    @classmethod
+    def of_mixture(cls, ingredients: Sequence[tuple[str, float]], note: str = "") -> Metadata:
+        """Of a weighted sum of embeddings, given as (name, weight)."""
+        mixed_from = " ".join(f"{name}:{weight:g}" for name, weight in ingredients)
+        return cls({"created": _now(), "mixed_from": mixed_from}).with_note(note)
+
+    def with_note(self, note: str) -> Metadata:
+        """With the user's own words, if there are any."""
+        return Metadata({**self._text, "note": note.strip()}) if note.strip() else self
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """For a table or a terminal: each value on one line, cut where it is long."""
+        return {
+            " ".join(key.split()): line
+            if len(line := " ".join(value.split())) <= _LONGEST_SHOWN
+            else f"{line[:_LONGEST_SHOWN]}…"
+            for key, value in self._text.items()
+        }
+
+    @property
+    def created(self) -> str:
+        """ISO 8601, or empty."""
+        return self._text.get("created", "")
+
+    @property
+    def note(self) -> str:
+        return self._text.get("note", "")
+
+    @property
+    def source_hash(self) -> str:
+        """See :func:`source_hash`; embeddings made by version 1.0 hold other digests."""
+        return self._text.get("source_hash", "")
+
+    @property
+    def image_count(self) -> int | None:
+        text = self._text.get("image_count", "")
+        return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+    @property
+    def mean_cosine(self) -> float | None:
+        try:
+            value = float(self._text["mean_cosine"])
+        except (KeyError, ValueError):
+            return None
+        return value if math.isfinite(value) else None
+
+    @property
+    def raw(self) -> bool | None:
+        return {"true": True, "false": False}.get(self._text.get("raw", ""))
+
+    @property
+    def complete(self) -> bool:
+        return self._text.get("complete") != "false"
+
+    @property
+    def model_ids(self) -> dict[str, str]:
+        """Which encoder made the features, by the name of its CLIP space."""
+        try:
+            found = parse_json(self._text.get("model_id", "{}").encode(), "model_id", LONGEST_VALUE * 4)
+        except UnreadableFile:
+            return {}
+        return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
+
+
+def _clean(text: str, longest: int) -> str:
+    text = _HARMFUL.sub("\ufffd", text[: longest + 1])
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
