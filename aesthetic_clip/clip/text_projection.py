@@ -8,7 +8,6 @@ tensor (2.4 MB) is read from the published 1.7 GB file.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ..errors import AestheticError, Remedy, first_line
 from ..files import write_atomically
 from ..progress import Progress, silent
 from ..readers.faults import UnreadableFile
+from ..readers.json_text import parse_json
 from ..readers.tensor_files import read_tensors
 from ..spaces import VIT_L
 
@@ -134,7 +134,7 @@ class _Found:
 def _checked(found: _Found, width: int, path: Path) -> Tensor:
     tensor = found.tensor.detach().float()
     # A Linear's weight is (out, in); OpenAI and open_clip keep the bare matrix (in, out).
-    matrix = tensor.T if found.key.endswith(".weight") else tensor
+    matrix = tensor.T if found.key.endswith(".weight") and tensor.ndim == 2 else tensor
     if matrix.ndim != 2 or matrix.shape[0] != width or not torch.isfinite(matrix).all():
         raise _missing(
             f"{path} holds a text projection of shape {tuple(tensor.shape)}, the text encoder has hidden size {width}."
@@ -155,7 +155,7 @@ def _fetch(sources: ProjectionSources) -> _Found:
         length = int.from_bytes(part(0, 8), "little")
         if not 0 < length < _MAX_FETCH:
             raise ValueError("the file is no .safetensors")
-        entry = json.loads(part(8, length))[_KEY]
+        entry = parse_json(part(8, length), "table of tensors", _MAX_FETCH)[_KEY]
         begin, end = entry["data_offsets"]
         if entry["dtype"] != "F32" or not 0 < end - begin < _MAX_FETCH - length:
             raise ValueError("the tensor has another type or size than expected")
@@ -163,7 +163,7 @@ def _fetch(sources: ProjectionSources) -> _Found:
         return _Found(_KEY, torch.frombuffer(data, dtype=torch.float32).reshape(entry["shape"]))
     except DownloadFailed as failure:
         raise _missing(f"It is not on the disk, and fetching it failed. {failure.why}") from failure
-    except (ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
+    except (UnreadableFile, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise _missing(f"It is not on the disk, and fetching it from {url} failed ({first_line(error)}).") from error
 
 

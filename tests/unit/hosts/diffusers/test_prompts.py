@@ -248,7 +248,7 @@ def test_sd2_with_anothers_tower_is_refused(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(AestheticError, match="no text tower at"):
         encode_prompts(pipe, PROMPT, SETTINGS, TASTE, text_tower=tmp_path / "nowhere")
     (tmp_path / "broken.safetensors").write_bytes(b"broken")
-    with pytest.raises(AestheticError, match="can't be read"):
+    with pytest.raises(AestheticError, match="can't be used as a text tower"):
         encode_prompts(pipe, PROMPT, SETTINGS, TASTE, text_tower=tmp_path / "broken.safetensors")
 
 

@@ -1,0 +1,1 @@
+"""Damaged and hostile files by the million: ``python -m tests.fuzz --minutes 60``."""
