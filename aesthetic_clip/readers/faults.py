@@ -38,24 +38,24 @@ def quoted(value: object, longest: int = 60) -> str:
     return repr(text if len(text) <= longest else text[:longest] + "…")
 
 
-_PROGRAM = "Get the file itself from where it comes from."
+_ORIGINAL = "Get the file itself from where it comes from."
 # What a file begins with, what it is then, and what to do about it.
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x89PNG", "a PNG picture", _PROGRAM),
-    (b"\xff\xd8\xff", "a JPEG picture", _PROGRAM),
-    (b"GIF8", "a GIF picture", _PROGRAM),
-    (b"%PDF", "a PDF document", _PROGRAM),
+    (b"\x89PNG", "a PNG picture", _ORIGINAL),
+    (b"\xff\xd8\xff", "a JPEG picture", _ORIGINAL),
+    (b"GIF8", "a GIF picture", _ORIGINAL),
+    (b"%PDF", "a PDF document", _ORIGINAL),
     (b"\x1f\x8b", "a gzip archive", "Unpack it, and take the file in it."),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "Unpack it, and take the file in it."),
     (b"Rar!", "a RAR archive", "Unpack it, and take the file in it."),
     (b"\xfd7zXZ", "an xz archive", "Unpack it, and take the file in it."),
     (b"\x28\xb5\x2f\xfd", "a zstd archive", "Unpack it, and take the file in it."),
     (b"\x93NUMPY", "a .npy file of numpy", "Make an embedding of it with create --from-npy."),
-    (b"PAR1", "a parquet table", _PROGRAM),
+    (b"PAR1", "a parquet table", _ORIGINAL),
     (b"GGUF", "a GGUF model", "Get the same model as .safetensors."),
-    (b"\x7fELF", "a program", _PROGRAM),
-    (b"MZ", "a program", _PROGRAM),
-    (b"SQLite format 3", "a database", _PROGRAM),
+    (b"\x7fELF", "a program", _ORIGINAL),
+    (b"MZ", "a program", _ORIGINAL),
+    (b"SQLite format 3", "a database", _ORIGINAL),
     (b"\x89HDF", "an HDF5 file", "Get the same model as .safetensors."),
 )
 
@@ -72,7 +72,7 @@ def refuse_other_kinds(head: bytes, size: int) -> None:
         if head.startswith(beginning):
             raise UnreadableFile(f"It is {what}.", do)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        raise UnreadableFile("It is a WebP picture.", _PROGRAM)
+        raise UnreadableFile("It is a WebP picture.", _ORIGINAL)
     if head[257:262] == b"ustar":
         raise UnreadableFile("It is a tar archive.", "Get the same model as .safetensors.")
     if head.startswith(b"version https://git-lfs"):
@@ -90,10 +90,10 @@ def refuse_other_kinds(head: bytes, size: int) -> None:
         raise UnreadableFile(
             "It is a JSON text.", "Download the file itself: the site may have answered with an error."
         )
-    if not any(set(head) - set(range(32, 127)) - {9, 10, 13}):
-        raise UnreadableFile("It is a text.", _PROGRAM)
     if not any(head):
         raise UnreadableFile("It holds nothing but zeros, as an interrupted download leaves it.")
+    if not set(head) - set(range(32, 127)) - {9, 10, 13}:
+        raise UnreadableFile("It is a text.", _ORIGINAL)
 
 
 def read_exactly(file: BinaryIO, at: int, length: int) -> bytearray:

@@ -127,7 +127,6 @@ def read_embedding(path: Path) -> str:
         assert torch.allclose(vector.double(), wide / wide.norm(), atol=1e-5), space
         assert math.isclose(float(vector.norm()), 1, abs_tol=1e-4)
     for key, value in embedding.metadata.items():
-
         (key + value).encode()
     return embedding.spaces
 
@@ -182,7 +181,10 @@ def readers() -> dict[str, Reader]:
         save_part(Part({VIT_L: total}, "s" * 64, Shard(1, 2), {"why": 2}, {VIT_L: "m"}), Path(folder) / "p.safetensors")
         part = (Path(folder) / "p.safetensors").read_bytes()
     config = json.dumps(
-        {"projection_dim": 24, "vision_config": {"hidden_size": 48, "image_size": 32, "patch_size": 8, "num_hidden_layers": 2}}
+        {
+            "projection_dim": 24,
+            "vision_config": {"hidden_size": 48, "image_size": 32, "patch_size": 8, "num_hidden_layers": 2},
+        }
     ).encode()
     pts = (saved(vector.half()), saved(vector[None], new=False), saved(nn.Parameter(vector), protocol=4))
     return {
@@ -203,7 +205,9 @@ def readers() -> dict[str, Reader]:
 
 # Damage
 
-_OPCODES = b"\x80\x81\x85\x86\x87\x88\x89\x8a\x8c\x93\x94\x95()]}lteausdNJKMGXBCcqrhjQRb.0125IFLSTUVPgpio\x82\x8e\x92\x90"
+_OPCODES = (
+    b"\x80\x81\x85\x86\x87\x88\x89\x8a\x8c\x93\x94\x95()]}lteausdNJKMGXBCcqrhjQRb.0125IFLSTUVPgpio\x82\x8e\x92\x90"
+)
 _SNIPPETS = (
     b"cos\nsystem\n", b"cbuiltins\neval\n", b"cbuiltins\ngetattr\n", b"c__torch__\nX\n)\x81", b"ctorch._utils\n_rebuild_tensor_v2\n",
     b"ctorch\nFloatStorage\n", b"ccollections\nOrderedDict\n)R", b"\x85" * 100, b"h\x00\x86q\x00" * 20, b"(" * 50, b"X\xff\xff\xff\x7f",
