@@ -48,15 +48,22 @@ def refuse_quantised(module: nn.Module) -> None:
     Raises:
         AestheticError: a layer is quantised.
     """
+    if found := quantised_layer(module):
+        raise AestheticError(
+            "The text encoder is quantised and can't be personalised.",
+            f"{found}; such numbers can't take small steps, and moving the other layers alone would be another method.",
+            "Load the text encoder without quantisation (with diffusers, for instance, "
+            "text_encoder=CLIPTextModel.from_pretrained(model, subfolder='text_encoder')); "
+            "the other models may stay quantised.",
+        )
+
+
+def quantised_layer(module: nn.Module) -> str | None:
+    """The first layer whose weights are not plain numbers, and what they are; None if there is none."""
     for place, layer in module.named_modules():
         for what in _quantised(layer):
-            raise AestheticError(
-                "The text encoder is quantised and can't be personalised.",
-                f"Its layer {place or type(module).__name__} ({type(layer).__module__}.{type(layer).__qualname__}) {what}; "
-                "such numbers can't take small steps, and moving the other layers alone would be another method.",
-                "Load the text encoder without quantisation (for instance text_encoder=CLIPTextModel.from_pretrained(model, "
-                "subfolder='text_encoder') for diffusers); the other models may stay quantised.",
-            )
+            return f"Its layer {place or 'itself'} ({type(layer).__module__}.{type(layer).__qualname__}) {what}"
+    return None
 
 
 def _quantised(layer: nn.Module) -> Iterator[str]:

@@ -58,7 +58,7 @@ class Weights:
         token_ids: (R,) sorted ids whose rows of the token table are replaced.
         token_rows: (R, width) those rows.
         fixed: name in the module to what stands in for a tensor that is not trained and, as it is, would get a
-            gradient or could not be in a backward pass.
+            gradient, could not be in a backward pass, or would be of another precision than the others.
     """
 
     parameters: dict[str, Tensor]
@@ -103,6 +103,9 @@ class TextEncoder(ABC):
     Raises:
         AestheticError: it is quantised.
     """
+
+    unused: tuple[str, ...] = ()
+    """How the names of parameters begin that have no part in :meth:`hidden_state`."""
 
     def __init__(
         self,
@@ -151,10 +154,11 @@ class TextEncoder(ABC):
                     fixed[name] = p.detach().to(self.device, torch.float16)  # exact, and torch can look rows up
                 elif p is table:
                     fixed[name] = p.detach().to(self.device)
-                else:
-                    fixed[name] = _ordinary(p.detach()).to(self.device)
+                elif not name.startswith(self.unused):
+                    fixed[name] = _fp32(_ordinary(p.detach()).to(self.device))
             for name, buffer in self.module.named_buffers():
-                fixed[name] = _ordinary(buffer.detach()).to(self.device)
+                if not name.startswith(self.unused):
+                    fixed[name] = _fp32(_ordinary(buffer.detach()).to(self.device))
             return Weights(trained, token_ids, _rows(table.detach(), token_ids.to(table.device)), fixed)
 
     def in_own_precision(self, weights: Weights) -> Weights:
@@ -236,6 +240,10 @@ def _ordinary(tensor: Tensor) -> Tensor:
         return tensor.clone() if tensor.is_inference() else tensor
 
 
+def _fp32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor
+
+
 def _rows(table: Tensor, ids: Tensor) -> Tensor:
     # torch looks up no rows of one-byte floats.
     return table.view(torch.uint8)[ids].view(table.dtype) if table.element_size() == 1 else table[ids]
@@ -286,6 +294,8 @@ class TransformersTextEncoder(TextEncoder):
 
 class OpenClipTextEncoder(TextEncoder):
     """The text half of an open_clip ``CLIP`` (SD 2.x, SDXL's second text encoder)."""
+
+    unused = ("visual.", "text_projection", "logit_")
 
     def __init__(
         self,

@@ -18,21 +18,17 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from ...clip.optimisable import compute_dtype
 from ...clip.text_encoder import TextEncoder, TransformersTextEncoder
 from ...clip.text_projection import ProjectionSources, find_text_projection
 from ...errors import AestheticError
 from ...spaces import PUBLISHED, VIT_H, VIT_L, Space, space_of
+from .private import uncompiled
 from .tower_files import read_layers
 
 PROJECTION_FILE = "text_projection.safetensors"
 _LONGEST = 77
 _TOWER_FILES = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")
-
-
-class _PipelineTextEncoder(TransformersTextEncoder):
-    def is_trained(self, name: str) -> bool:
-        # A LoRA in the weights moves with them; its factors on top would make the steps larger.
-        return super().is_trained(name) and ".lora_" not in name
 
 
 class _Completed(nn.Module):
@@ -51,7 +47,7 @@ class _CompletedTextEncoder(TextEncoder):
         super().__init__(module, _inner(module.text_encoder).embeddings.token_embedding, projection)
 
     def is_trained(self, name: str) -> bool:
-        return ".lora_" not in name
+        return True
 
     def hidden_state(self, ids: Tensor) -> Tensor:
         layers, last = _inner(self.module.text_encoder).encoder.layers, self.module.last
@@ -104,17 +100,17 @@ class PipelineEncoder:
         """
         if any(p.device.type == "meta" for p in self.module.parameters()):
             raise AestheticError(
-                "The prompt can't be personalised with sequential CPU offload.",
-                "The text encoder's weights are not in memory as a whole.",
-                "Use enable_model_cpu_offload, or encode the prompts before enable_sequential_cpu_offload.",
+                "The prompt can't be personalised.",
+                "The text encoder's weights are not in memory: they are offloaded in a way that is not known here.",
+                "Encode the prompts before the offloading is switched on, or use enable_model_cpu_offload.",
             )
         if projection := getattr(self.module, "text_projection", None):
-            return _PipelineTextEncoder(self.module, projection.weight.T)
+            return TransformersTextEncoder(self.module, projection.weight.T)
         if self.width == VIT_H.dim:
             return self._completed(self.tower or _cached_tower(VIT_H) or self._no_tower())
         own = self.folder / PROJECTION_FILE if self.folder else None
         source = self.tower or (own if own and own.is_file() else None)
-        return _PipelineTextEncoder(self.module, self._projection(source))
+        return TransformersTextEncoder(self.module, self._projection(source))
 
     def feature_ids(self, pipe: Any, text: str) -> Tensor:
         """Ids (T,) of a text from start-of-text to end-of-text.
@@ -157,7 +153,7 @@ class PipelineEncoder:
         _refuse_stranger(own[last].mlp.fc1.weight, layers.pop(last)["mlp.fc1.weight"], tower)
         projection = self._projection(file)
         if not layers:
-            return _PipelineTextEncoder(self.module, projection)
+            return TransformersTextEncoder(self.module, projection)
         added = [self._layer(weights) for weights in layers.values()]
         return _CompletedTextEncoder(_Completed(self.module, added), projection)
 
@@ -168,7 +164,8 @@ class PipelineEncoder:
             layer = type(like)(inner.config)
         layer.load_state_dict(weights)
         first = next(like.parameters())
-        return layer.to(first.device, first.dtype).eval().requires_grad_(False)
+        dtype = compute_dtype(self.module) if first.element_size() == 1 else first.dtype
+        return layer.to(first.device, dtype).eval().requires_grad_(False)
 
     @staticmethod
     def _no_tower() -> Path:
@@ -217,15 +214,22 @@ def pipeline_encoders(pipe: Any, tower: Path | None) -> list[PipelineEncoder]:
     Raises:
         AestheticError: not a pipeline of Stable Diffusion.
     """
-    modules = [
-        (getattr(pipe, f"text_encoder{n}", None), getattr(pipe, f"tokenizer{n}", None)) for n in ("", "_2", "_3")
+    found = [
+        (module, getattr(pipe, f"tokenizer{n}", None))
+        for n in ("", "_2", "_3")
+        if (module := uncompiled(getattr(pipe, f"text_encoder{n}", None))) is not None
     ]
-    found = [(module, tokenizer) for module, tokenizer in modules if module is not None]
     kinds = (transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection)
+    if not found and hasattr(pipe, "text_encoder"):
+        raise AestheticError(
+            f"This {type(pipe).__name__} can't personalise a prompt.",
+            "Its text_encoder is None.",
+            "Encode the prompts with a pipeline that has its text encoder, and give this one the result.",
+        )
     if (
         not found
         or not all(isinstance(module, kinds) and tokenizer is not None for module, tokenizer in found)
-        or not hasattr(pipe, "encode_prompt")
+        or not (hasattr(pipe, "encode_prompt") or hasattr(pipe, "_encode_prompt"))
         or not hasattr(pipe, "unet")
     ):
         raise AestheticError(

@@ -18,6 +18,7 @@ from ...spaces import Space
 from .encoders import pipeline_encoders
 from .models import load_pipeline, own_tower
 from .noise import Noise
+from .private import borrowed
 from .prompts import PromptEmbeddings, encode_prompts
 
 
@@ -123,8 +124,9 @@ class Generator:
         Raises:
             AestheticError: the text is too long, or a part of the text tower is not to be had.
         """
-        encoders = pipeline_encoders(self.pipe, self.text_tower)
-        return {e.space: e.encoder.text_feature(e.feature_ids(self.pipe, text)) for e in encoders}
+        with borrowed(self.pipe) as pipe:
+            encoders = pipeline_encoders(pipe, self.text_tower)
+            return {e.space: e.encoder.text_feature(e.feature_ids(pipe, text)) for e in encoders}
 
     def encode(
         self,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ...method.personalize import Taste, personalize, rotated, taste
 from ...method.tags import TAG, Tag, parse_tag
 from ...settings import Settings
 from .encoders import PipelineEncoder, pipeline_encoders
+from .private import borrowed
 
 _TAG = re.compile(rf"<{TAG}:([^<>]*)>")
 _EMPTY = 1  # place of the end-of-text token in a prompt without words
@@ -105,16 +107,16 @@ def encode_prompts(
     if not texts:
         raise AestheticError("There is no prompt to encode.", "The list is empty.", "Give at least one.")
     negatives = _one_each(negative_prompt, len(texts))
-    encoders = pipeline_encoders(pipe, Path(text_tower).expanduser() if text_tower else None)
     split = [split_tags(text) for text in texts]
     plain = [text for text, _ in split]
     tastes = [taste(settings, tags, lambda name: _load(embeddings, name)) for _, tags in split]
-    with torch.no_grad():
+    with borrowed(pipe) as own, torch.no_grad():
+        encoders = pipeline_encoders(own, Path(text_tower).expanduser() if text_tower else None)
         if not any(tastes):
-            # All at once, as the pipeline does it: a batch may differ in the last bit.
-            outputs = _encode(pipe, plain, negatives, guidance, clip_skip)
+            # All at once and by the caller's own, compiled or not: a batch may differ in the last bit.
+            outputs = _encode(pipe if clip_skip is None else own, plain, negatives, guidance, clip_skip)
             return PromptEmbeddings(**_named(outputs), similarities=tuple({} for _ in texts))
-        works = [_Work(pipe, encoders, it, guidance, clip_skip) for it in tastes]
+        works = [_Work(own, encoders, it, guidance, clip_skip) for it in tastes]
         report = _Steps(progress, sum(work.passes for work in works))
         rows = [
             work.run(text, None if negatives is None else negatives[i], report)
@@ -170,30 +172,22 @@ def _encode(
     pipe: Any, texts: list[str], negatives: list[str] | None, guidance: bool, clip_skip: int | None
 ) -> list[Tensor | None]:
     """(prompt, negative) of SD 1.x and 2.x, (prompt, negative, pooled, negative pooled) of SDXL."""
-    with _inner_text_model(pipe):
-        encoded = pipe.encode_prompt(
-            prompt=texts,
-            device=pipe._execution_device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=guidance,
-            negative_prompt=negatives,
-            clip_skip=clip_skip,
-        )
-    return list(encoded)
-
-
-@contextlib.contextmanager
-def _inner_text_model(pipe: Any) -> Iterator[None]:
-    # With clip_skip, diffusers looks for a text_model that CLIPTextModel of transformers 5 does not have.
-    module = getattr(pipe, "text_encoder", None)
-    if module is None or hasattr(module, "text_model"):
-        yield
-        return
-    module.__dict__["text_model"] = module
-    try:
-        yield
-    finally:
-        del module.__dict__["text_model"]
+    device = pipe._execution_device
+    if not hasattr(pipe, "encode_prompt"):
+        # InstructPix2Pix has only a function that joins what the pipeline wants apart.
+        sides = [texts, negatives or [""] * len(texts)] if guidance else [texts]
+        return [pipe._encode_prompt(side, device, 1, False) for side in sides]
+    parameters = inspect.signature(pipe.encode_prompt).parameters
+    wanted = {
+        "prompt": texts,
+        "device": device,
+        "num_images_per_prompt": 1,
+        "num_videos_per_prompt": 1,
+        "do_classifier_free_guidance": guidance,
+        "negative_prompt": negatives,
+        "clip_skip": clip_skip,
+    }
+    return list(pipe.encode_prompt(**{name: value for name, value in wanted.items() if name in parameters}))
 
 
 class _Steps:
