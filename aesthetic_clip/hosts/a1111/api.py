@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from ...embeddings.embedding import Embedding
 from ...embeddings.library import Library
 from ...errors import AestheticError, Interrupted, Remedy
-from ...pages.forms import checked_number, checked_text
+from ...pages.forms import checked_text
 from ...printable import printable
 from ...spaces import PUBLISHED, Space, space_named
 from . import options
@@ -40,7 +40,6 @@ MAX_IMAGES = 1000
 MAX_BYTES = 256 * 2**20
 
 
-LARGEST_BATCH = 256
 LONGEST_NOTE = 1000
 
 
@@ -114,13 +113,13 @@ def _router() -> APIRouter:
     @router.post("/embeddings")
     def create_embedding(request: CreateRequest) -> dict[str, Any]:
         # Here, so that the WebUI starts without it.
-        from ...create.pictures import create, keep
+        from ...create.pictures import checked_batch_size, create, keep
 
         with _answered():
             library = options.embeddings()
             name = library.reserve(checked_text("Name", LONGEST_NOTE)(request.name), request.overwrite)
             note = checked_text("Note", LONGEST_NOTE)(request.note)
-            batch_size = checked_number("Batch size", 1, LARGEST_BATCH, whole=True)(request.batch_size)
+            batch_size = checked_batch_size(request.batch_size)
             wanted = _spaces(request.spaces)
             pictures = _pictures(request.images)
             with call_queue.queue_lock, contextlib.ExitStack() as stack:

@@ -15,6 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aesthetic_clip.create.pictures import MAX_BATCH_SIZE
 from aesthetic_clip.embeddings.embedding import Embedding, save
 from aesthetic_clip.embeddings.library import library
 from aesthetic_clip.errors import AestheticError
@@ -180,6 +181,11 @@ def test_any_json_gets_a_sentence(
 def test_every_component_has_an_id_of_its_own(page: Page) -> None:
     ids = [component.elem_id for component in page.blocks.blocks.values() if getattr(component, "elem_id", None)]
     assert sorted(ids) == sorted(set(ids))
+
+
+def test_the_batch_size_can_be_what_the_core_takes(page: Page) -> None:
+    slider = next(c for c in page.blocks.blocks.values() if getattr(c, "elem_id", "") == "aesthetic_create_batch_size")
+    assert (slider.minimum, slider.maximum) == (1, MAX_BATCH_SIZE)
 
 
 def test_every_handler_of_the_page_is_among_them(page: Page) -> None:
