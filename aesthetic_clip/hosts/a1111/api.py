@@ -66,6 +66,9 @@ class _Route(APIRoute):
         handle = super().get_route_handler()
 
         async def limited(request: Request) -> Response:
+            # Before the body, which FastAPI reads before it asks who sent it.
+            if _accounts() and (given := await HTTPBasic()(request)) is not None:
+                _check(given)
             read = 0
 
             async def receive() -> Any:
@@ -93,7 +96,12 @@ def register(_demo: Any, app: FastAPI) -> None:
 
 
 def _router() -> APIRouter:
-    router = APIRouter(prefix=PREFIX, tags=["Aesthetic Gradients"], dependencies=_authentication(), route_class=_Route)
+    router = APIRouter(
+        prefix=PREFIX,
+        tags=["Aesthetic Gradients"],
+        dependencies=[Depends(_check)] if _accounts() else [],
+        route_class=_Route,
+    )
 
     @router.get("/embeddings")
     def list_embeddings() -> list[dict[str, Any]]:
@@ -148,19 +156,16 @@ def _router() -> APIRouter:
     return router
 
 
-def _authentication() -> list[Any]:
-    """The same names and passwords as ``--api-auth``, which covers the WebUI's own routes only."""
+def _accounts() -> dict[str, str]:
+    """Passwords by name: those of ``--api-auth``, which covers the WebUI's own routes only."""
     pairs = [pair.partition(":") for pair in (shared.cmd_opts.api_auth or "").split(",") if pair]
-    known = {user: password for user, _, password in pairs}
-    if not known:
-        return []
+    return {user: password for user, _, password in pairs}
 
-    def check(given: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 - FastAPI's way
-        expected = known.get(given.username)
-        if expected is None or not secrets.compare_digest(given.password.encode(), expected.encode()):
-            raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
 
-    return [Depends(check)]
+def _check(given: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 - FastAPI's way
+    expected = _accounts().get(given.username)
+    if expected is None or not secrets.compare_digest(given.password.encode(), expected.encode()):
+        raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
 
 
 @contextlib.contextmanager
