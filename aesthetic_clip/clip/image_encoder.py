@@ -220,6 +220,8 @@ def _vision_config(folder: Path) -> dict[str, Any]:
     for key, value in found.items():
         if type(value) is not int or not 0 < value <= _BOUNDS[key]:
             raise UnreadableFile(f"Its config.json gives {key} as what no CLIP has.")
+    if found.get("hidden_size", 768) % found.get("num_attention_heads", 12):
+        raise UnreadableFile("Its config.json divides hidden_size into attention heads that leave a rest.")
     if (found.get("image_size", 224) // found.get("patch_size", 32)) ** 2 > _MOST_PATCHES:
         raise UnreadableFile("Its config.json divides a picture into more patches than any CLIP.")
     activation = vision.get("hidden_act", "quick_gelu")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 
+from ..printable import printable
 from ..readers.faults import UnreadableFile
 from ..readers.json_text import parse_json
 
@@ -16,11 +17,7 @@ MOST_ENTRIES = 100
 LONGEST_VALUE = 10_000
 LONGEST_KEY = 100
 _LONGEST_SHOWN = 200
-# What a terminal obeys, what turns the direction of a line, halves of characters, and what no text holds.
-_HARMFUL = re.compile(
-    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u206f\\ufeff\\ufff9-\\ufffb"
-    "\\ud800-\\udfff\\ufffe\\uffff]"
-)
+_PIECES = re.compile(r"([\n\t])")
 
 
 def source_hash(names: Iterable[str]) -> str:
@@ -45,7 +42,7 @@ class Metadata(Mapping[str, str]):
     Texts stay as they are in the file otherwise, so they have to be escaped for HTML like any other.
 
     Args:
-        text: as it is in a file; what is harmful in it is replaced by U+FFFD, what is too much is cut.
+        text: as it is in a file; what is harmful in it becomes an escape, what is too much is cut.
     """
 
     def __init__(self, text: Mapping[str, str] | None = None) -> None:
@@ -170,7 +167,8 @@ class Metadata(Mapping[str, str]):
 
 
 def _clean(text: str, longest: int) -> str:
-    text = _HARMFUL.sub("\ufffd", text[: longest + 1])
+    # Lines and tabs are a note's own.
+    text = "".join(piece if piece in "\n\t" else printable(piece) for piece in _PIECES.split(text[: longest + 1]))
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import BinaryIO
 
-_ODD = re.compile(r"[^\x20-\x7e\xa1-\ud7ff\ue000-\U0010ffff]|[\u2028-\u202e\u2060-\u206f\ufeff]")
+from ..printable import printable
+
 _AGAIN = "Copy or download it again."
 
 
@@ -34,8 +34,8 @@ def quoted(value: object, longest: int = 60) -> str:
     """
     if not isinstance(value, str):
         return f"a {type(value).__name__}"
-    text = _ODD.sub("\ufffd", value[: longest + 1])
-    return repr(text if len(text) <= longest else text[:longest] + "…")
+    text = printable(value[:longest])
+    return f"'{text}…'" if len(value) > longest else f"'{text}'"
 
 
 _ORIGINAL = "Get the file itself from where it comes from."

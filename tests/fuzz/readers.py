@@ -203,6 +203,20 @@ def readers() -> dict[str, Reader]:
     }
 
 
+def attempt(name: str, path: Path, data: bytes) -> str:
+    """What a reader says of a damaged file, or nothing if it refuses it in the way that it should."""
+    path.write_bytes(data)
+    try:
+        return readers()[name].read(path)
+    except REFUSALS as error:
+        said = str(error)
+        assert error.why
+        assert error.do
+        assert len(said) < 1500
+        said.encode()
+        return ""
+
+
 # Damage
 
 _OPCODES = (

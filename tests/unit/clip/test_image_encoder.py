@@ -449,3 +449,107 @@ def test_no_room(hub: Hub, no_other_places: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(encoder_files.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(AestheticError, match="no room"):
         download(OPENAI, no_other_places, lambda *_: True)
+
+
+# A folder from a stranger
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_hidden_layers": 1_000_000}, "num_hidden_layers"),
+        ({"num_hidden_layers": 100}, "98 are missing"),
+        ({"hidden_size": 96}, "shape"),
+        ({"hidden_size": 8192}, "attention heads"),
+        ({"hidden_size": -1}, "hidden_size"),
+        ({"hidden_size": 1e30}, "hidden_size"),
+        ({"hidden_size": "48"}, "hidden_size"),
+        ({"image_size": 1024, "patch_size": 1}, "more patches"),
+        ({"image_size": 64}, "shape"),
+        ({"hidden_act": "os.system"}, "activation"),
+        ({"layer_norm_eps": float("nan")}, "damaged"),
+        ({"layer_norm_eps": None}, "layer_norm_eps"),
+    ],
+)
+def test_a_configuration_is_believed_as_far_as_the_weights_bear_it_out(
+    hf_model: transformers.CLIPModel, tmp_path: Path, change: dict[str, object], reason: str
+) -> None:
+    hf_model.save_pretrained(tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    config["vision_config"].update(change)
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(AestheticError, match=reason):
+        load_encoder(SPACE, tmp_path / "m")
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, "{" + " " * 2**20 + "}", "[]", "", "<html>", '{"vision_config": 3}'])
+def test_a_configuration_that_is_none(hf_model: transformers.CLIPModel, tmp_path: Path, text: str) -> None:
+    hf_model.save_pretrained(tmp_path / "m")
+    (tmp_path / "m" / "config.json").write_text(text)
+    with pytest.raises(AestheticError, match=r"config\.json|vision_config"):
+        load_encoder(SPACE, tmp_path / "m")
+
+
+@pytest.mark.parametrize("std", [[0, 1, 1], [1], "x", [1, 1, float("nan")], [1, 1, "1"]])
+def test_impossible_means_are_refused(hf_model: transformers.CLIPModel, tmp_path: Path, std: object) -> None:
+    hf_model.save_pretrained(tmp_path / "m")
+    (tmp_path / "m" / "preprocessor_config.json").write_text(json.dumps({"image_std": std}))
+    with pytest.raises(AestheticError, match="preprocessor_config"):
+        load_encoder(SPACE, tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors", "a shard"])
+def test_no_pickle_in_a_folder_is_run(hf_model: transformers.CLIPModel, tmp_path: Path, name: str) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "ran",)  # type: ignore[return-value]
+
+    folder = tmp_path / "m"
+    hf_model.save_pretrained(folder)
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    (folder / "pytorch_model.bin").unlink(missing_ok=True)
+    if name == "a shard":
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "evil.bin"}}))
+        name = "evil.bin"
+    torch.save({**hf_model.state_dict(), "x": Evil()}, folder / name)
+    with pytest.raises(AestheticError, match="not executed"):
+        load_encoder(SPACE, folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_beside_the_weights_is_of_no_interest(
+    hf_model: transformers.CLIPModel, batch: Tensor, tmp_path: Path
+) -> None:
+    folder = tmp_path / "m"
+    hf_model.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "evil.Evil", "AutoConfig": "evil.Evil"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    torch.testing.assert_close(load_encoder(SPACE, folder).encode(batch), hf_features(hf_model, batch))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("shard", ["../other.safetensors", "/etc/passwd", "a/b.safetensors", "", 3])
+def test_shards_lie_in_the_folder(hf_model: transformers.CLIPModel, tmp_path: Path, shard: object) -> None:
+    folder = tmp_path / "m"
+    hf_model.save_pretrained(folder)
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        (folder / name).unlink(missing_ok=True)
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(AestheticError, match=r"index\.json is damaged"):
+        vision.load(SPACE, Checkpoint("transformers", _indexed(folder, shard), "m"))
+
+
+def _indexed(folder: Path, shard: object) -> Path:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+    return folder
+
+
+def test_safetensors_are_preferred_to_a_pickle(hf_model: transformers.CLIPModel, batch: Tensor, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    hf_model.save_pretrained(folder)
+    state = {k: v.contiguous() for k, v in hf_model.state_dict().items()}
+    safetensors.torch.save_file(state, folder / "model.safetensors")
+    (folder / "pytorch_model.bin").write_bytes(b"not even a pickle")
+    torch.testing.assert_close(load_encoder(SPACE, folder).encode(batch), hf_features(hf_model, batch))

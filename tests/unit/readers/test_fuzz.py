@@ -9,24 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.readers import REFUSALS, cases, readers
+from tests.fuzz.readers import attempt, cases, readers
 from tests.support.limits import limited_each, needs_limits
 
 SECONDS = 2.5
 _AT_ONCE = 100
-
-
-def attempt(name: str, path: Path, data: bytes) -> str:
-    path.write_bytes(data)
-    try:
-        return readers()[name].read(path)
-    except REFUSALS as error:
-        said = str(error)
-        assert error.why
-        assert error.do
-        assert len(said) < 1500
-        said.encode()
-        return ""
 
 
 @needs_limits
