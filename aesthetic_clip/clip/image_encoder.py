@@ -16,6 +16,7 @@ from ..errors import AestheticError, first_line
 from ..progress import Progress, silent
 from ..readers.faults import UnreadableFile, quoted
 from ..readers.json_text import parse_json
+from ..readers.shards import shards
 from ..readers.tensor_files import open_tensors
 from ..spaces import Space
 from .image_encoder_files import (
@@ -181,8 +182,6 @@ _BOUNDS = {
 }
 _MOST_PATCHES = 4096
 _CONFIG_BYTES = 2**18
-_INDEX_BYTES = 2 * 2**20
-_MOST_SHARDS = 100
 _WIDEST_ELEMENT = 8  # bytes
 _LAYER = re.compile(r"(?:module\.)?vision_model\.encoder\.layers\.([0-9]{1,6})\.")
 
@@ -269,19 +268,8 @@ def _weight_files(folder: Path) -> list[Path]:
             continue
         if not name.endswith(".index.json"):
             return [folder / name]
-        with (folder / name).open("rb") as file:
-            shards = parse_json(file.read(_INDEX_BYTES + 1), name, _INDEX_BYTES)
-        shards = shards.get("weight_map") if isinstance(shards, dict) else None
-        names = set(shards.values()) if isinstance(shards, dict) and all(map(_is_name, shards.values())) else set()
-        if not 0 < len(names) <= _MOST_SHARDS:
-            raise UnreadableFile(f"Its {name} is damaged.")
-        return [folder / shard for shard in sorted(names)]
+        return shards(folder / name)
     raise UnreadableFile("It holds no weights.")
-
-
-def _is_name(value: object) -> bool:
-    """Of a file in the same folder."""
-    return isinstance(value, str) and bool(re.fullmatch(r"[\w][\w.-]{0,200}", value))
 
 
 def _names(file: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,8 @@ from pathlib import Path
 from ..download import DownloadFailed, fetch_file, is_digest
 from ..errors import AestheticError, Remedy, first_line
 from ..progress import Progress, silent
+from ..readers.faults import UnreadableFile
+from ..readers.shards import shards
 from ..spaces import Space
 
 AllowDownload = Callable[[int, str], bool]
@@ -153,9 +154,8 @@ def _is_transformers_folder(folder: Path) -> bool:
             if not name.endswith(".index.json"):
                 return True
             # A cache may hold a part of the shards only.
-            with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
-                shards = set(json.loads((folder / name).read_text("utf-8"))["weight_map"].values())
-                if all((folder / shard).is_file() for shard in shards):
+            with contextlib.suppress(OSError, UnreadableFile):
+                if all(shard.is_file() for shard in shards(folder / name)):
                     return True
     return False
 

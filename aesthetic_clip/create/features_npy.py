@@ -162,7 +162,8 @@ _NPY = b"\x93NUMPY"
 _HEADER_BYTES = 2048  # what numpy writes has 128
 _HEADER = re.compile(
     r"\{\s*'descr'\s*:\s*'(?P<dtype>[<>=|]?f[0-9]{1,2})'\s*,\s*'fortran_order'\s*:\s*(?P<order>True|False)\s*,"
-    r"\s*'shape'\s*:\s*\((?P<rows>[0-9]{1,15})L?\s*,\s*(?P<width>[0-9]{1,9})L?\s*,?\s*\)\s*,?\s*\}\s*"
+    r"\s*'shape'\s*:\s*\((?P<rows>[0-9]{1,15})L?\s*,\s*(?P<width>[0-9]{1,9})L?\s*,?\s*\)\s*,?\s*\}\s*",
+    re.ASCII,
 )
 _DTYPES = {"f2", "f4", "f8"}
 _WIDEST = 8192

@@ -140,7 +140,10 @@ def read_part(path: Path) -> str:
 
 def read_npy(path: Path) -> str:
     part = sum_npy([path], raw=True)
-    rows = numpy.load(path, allow_pickle=False).astype(numpy.float64)
+    try:
+        rows = numpy.load(path, allow_pickle=False).astype(numpy.float64)
+    except ValueError:
+        return UNCOMPARED
     kept = rows[numpy.isfinite(rows).all(1) & rows.any(1)]
     (total,) = part.sums.values()
     assert total.count == len(kept)

@@ -15,6 +15,7 @@ import torch
 from ...errors import AestheticError
 from ...readers.faults import UnreadableFile, quoted
 from ...readers.json_text import parse_json
+from ...readers.shards import shards
 from ...readers.tensor_files import SAFETENSORS, open_tensors
 from ...spaces import VIT_H
 
@@ -158,10 +159,7 @@ def _refuse_unsafe_part(place: Path) -> None:
         )
     for name in names:
         if name.endswith(".safetensors.index.json"):
-            shards = _config(place / name).get("weight_map")
-            if not isinstance(shards, dict) or not all(
-                isinstance(shard, str) and re.fullmatch(r"[\w.-]+\.safetensors", shard) for shard in shards.values()
-            ):
+            if any(shard.suffix != ".safetensors" for shard in shards(place / name)):
                 raise UnreadableFile(f"{name} in {place.name} names other files than .safetensors.")
         elif name.endswith(".safetensors"):
             with open_tensors(place / name):

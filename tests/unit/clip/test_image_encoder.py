@@ -509,7 +509,7 @@ def test_no_pickle_in_a_folder_is_run(hf_model: transformers.CLIPModel, tmp_path
     (folder / "model.safetensors").unlink(missing_ok=True)
     (folder / "pytorch_model.bin").unlink(missing_ok=True)
     if name == "a shard":
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "evil.bin"}}))
+        _indexed(folder, "evil.bin")
         name = "evil.bin"
     torch.save({**hf_model.state_dict(), "x": Evil()}, folder / name)
     with pytest.raises(AestheticError, match="not executed"):
@@ -530,7 +530,7 @@ def test_code_beside_the_weights_is_of_no_interest(
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("shard", ["../other.safetensors", "/etc/passwd", "a/b.safetensors", "", 3])
+@pytest.mark.parametrize("shard", ["../other.safetensors", "/etc/passwd", "a/b.safetensors", "", 3, None, ["a"]])
 def test_shards_lie_in_the_folder(hf_model: transformers.CLIPModel, tmp_path: Path, shard: object) -> None:
     folder = tmp_path / "m"
     hf_model.save_pretrained(folder)
@@ -539,6 +539,8 @@ def test_shards_lie_in_the_folder(hf_model: transformers.CLIPModel, tmp_path: Pa
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(AestheticError, match=r"index\.json is damaged"):
         vision.load(SPACE, Checkpoint("transformers", _indexed(folder, shard), "m"))
+    with pytest.raises(AestheticError, match="holds neither"):
+        find_checkpoint(SPACE, folder)
 
 
 def _indexed(folder: Path, shard: object) -> Path:

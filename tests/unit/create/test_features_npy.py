@@ -134,6 +134,7 @@ def header(text: bytes) -> bytes:
         (header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1" + b"0" * 1500 + b", 768), }"), "header"),
         (header(b"(" * 1500), "header"),
         (header(b"9**9**9**9"), "header"),
+        (header(b"{'descr': '<f4', 'fortran_order':\xa0False, 'shape': (0, 768), }"), "header"),
         (b"\x93NUMPY\x02\0\xff\xff\xff\xff" + b" " * 5000, "header"),
         ("truncated", "fewer rows"),
     ],
