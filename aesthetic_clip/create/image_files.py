@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Condition
 from typing import BinaryIO, NamedTuple, TypeVar
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from ..errors import first_line
 from .image_headers import Refused, bare_png, lightened
@@ -195,10 +195,13 @@ def _identified(file: BinaryIO) -> Image.Image:
     try:
         return Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
     except UnidentifiedImageError as error:
+        if plugin is None:
+            raise
         # A Pillow that knows of AVIF may be built without its library.
-        if plugin and (missing := plugin.load()):
+        without = "avif" in features.modules and not features.check_module("avif")
+        if plugin is AVIF and without and (missing := plugin.load()):
             raise Refused(f"it is {plugin.format}, and {missing}") from error
-        raise
+        raise Refused(f"it is {plugin.format}, but cut off or damaged") from error
 
 
 def _plugin_for(head: bytes) -> Plugin | None:
