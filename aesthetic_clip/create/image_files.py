@@ -7,10 +7,12 @@ folder of pictures, and some of it starts programs (EPS) or is decoded by slow P
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import io
 import os
 import stat
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,6 +115,14 @@ class Memory:
 
 
 _memory = Memory(MEMORY)
+# The GNU allocator keeps for each thread what that thread has freed: sixteen threads, sixteen large pictures.
+_LARGE = 128 * 2**20
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+
+
+def _give_back_freed() -> None:
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 @contextlib.contextmanager
@@ -140,6 +150,8 @@ def loaded(content: Content, target: int = 0) -> Iterator[Image.Image]:
             file = lightened(file)
             cost = _despite_profile(lambda file: _cost(_opened(file), size, target), file)
         stack.enter_context(_memory.hold(cost))
+        if cost > _LARGE:
+            stack.callback(_give_back_freed)
         yield _despite_profile(lambda file: _loaded(_opened(file), target), file)
 
 

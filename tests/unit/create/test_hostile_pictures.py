@@ -229,9 +229,10 @@ def test_a_very_large_picture_is_seen_as_a_small_one_would_be() -> None:
 
 
 @needs_limits
-def test_threads_share_one_bound() -> None:
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (6, 4)], ids=["RGB", "RGBA"])
+def test_threads_share_one_bound(kind: int, channels: int) -> None:
     """Each takes 400 MB."""
-    content, threads = _empty_png(10_000, 8, 2, 3), 4
+    content, threads = _empty_png(10_000, 8, kind, channels), 4
     as_clip_sees_it(saved(photo(32, 32), "PNG"))
 
     def together() -> str:
