@@ -59,9 +59,9 @@ def write_projection(folder: Path) -> Path:
     return path
 
 
-def _picture_parts(context: int, **more: Any) -> dict[str, Any]:
+def unet(context: int, **more: Any) -> Any:
     torch.manual_seed(3)
-    unet = diffusers.UNet2DConditionModel(
+    made = diffusers.UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(16, 32),
         layers_per_block=1,
@@ -72,6 +72,10 @@ def _picture_parts(context: int, **more: Any) -> dict[str, Any]:
         cross_attention_dim=context,
         **more,
     )
+    return randomised(made, 1)
+
+
+def _picture_parts(context: int, **more: Any) -> dict[str, Any]:
     vae = diffusers.AutoencoderKL(
         block_out_channels=(16,) * 4,
         norm_num_groups=8,
@@ -81,7 +85,7 @@ def _picture_parts(context: int, **more: Any) -> dict[str, Any]:
     scheduler = diffusers.PNDMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
     )
-    return {"unet": randomised(unet, 1), "vae": randomised(vae, 2), "scheduler": scheduler}
+    return {"unet": unet(context, **more), "vae": randomised(vae, 2), "scheduler": scheduler}
 
 
 def sd(encoder: Any = None, pad: str | None = None) -> Any:

@@ -23,7 +23,7 @@ from ...clip.text_encoder import TextEncoder, TransformersTextEncoder
 from ...clip.text_projection import ProjectionSources, find_text_projection
 from ...errors import AestheticError
 from ...spaces import PUBLISHED, VIT_H, VIT_L, Space, space_of
-from .private import uncompiled
+from .private import unwrapped
 from .tower_files import read_layers
 
 PROJECTION_FILE = "text_projection.safetensors"
@@ -217,7 +217,7 @@ def pipeline_encoders(pipe: Any, tower: Path | None) -> list[PipelineEncoder]:
     found = [
         (module, getattr(pipe, f"tokenizer{n}", None))
         for n in ("", "_2", "_3")
-        if (module := uncompiled(getattr(pipe, f"text_encoder{n}", None))) is not None
+        if (module := unwrapped(getattr(pipe, f"text_encoder{n}", None))) is not None
     ]
     kinds = (transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection)
     if not found and hasattr(pipe, "text_encoder"):

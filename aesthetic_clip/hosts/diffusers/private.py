@@ -33,24 +33,28 @@ def borrowed(pipe: Any) -> Iterator[Any]:
 
     Other threads that want the same text encoders or tokenizers by way of this function wait.
     """
-    parts = [getattr(pipe, f"{kind}{n}", None) for kind in ("text_encoder", "tokenizer") for n in ("", "_2")]
-    with locked(*{id(part): part for part in map(uncompiled, parts) if part is not None}.values()):
+    found = [getattr(pipe, f"{kind}{n}", None) for kind in ("text_encoder", "tokenizer") for n in ("", "_2")]
+    with locked(*{id(part): part for part in map(unwrapped, found) if part is not None}.values()):
         device = pipe._execution_device if hasattr(pipe, "_execution_device") else None
         # Of a class of its own, since diffusers asks the hooks that are not here for the device.
         own: Any = object.__new__(type(type(pipe).__name__, (type(pipe),), {"_execution_device": device}))
         own.__dict__.update(pipe.__dict__)
         for name in _ENCODERS:
-            module = uncompiled(getattr(pipe, name, None))
+            module = unwrapped(getattr(pipe, name, None))
             if isinstance(module, nn.Module):
                 own.__dict__[name] = private(module, device)
         yield own
 
 
-def uncompiled(module: Any) -> Any:
-    """What ``torch.compile`` was given, or the thing itself."""
-    while hasattr(module, "_orig_mod"):
-        module = module._orig_mod
-    return module
+def unwrapped(module: Any) -> Any:
+    """What ``torch.compile`` or PEFT's ``get_peft_model`` was given (adapters are inside it), or the thing itself."""
+    while True:
+        if hasattr(module, "_orig_mod"):
+            module = module._orig_mod
+        elif hasattr(module, "get_base_model") and not module.active_peft_config.is_prompt_learning:
+            module = module.get_base_model()
+        else:
+            return module
 
 
 def private(module: nn.Module, device: torch.device | None) -> nn.Module:

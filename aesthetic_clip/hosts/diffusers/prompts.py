@@ -91,7 +91,7 @@ def encode_prompts(
         settings: the knobs; ``settings.embedding`` is a name in ``embeddings``, or the path of a file.
         embeddings: where names are looked up, or the one embedding that is meant.
         negative_prompt: one for all or one for each; left alone unless ``settings.negative_prompt``.
-        guidance: whether negative embeddings are wanted.
+        guidance: whether negative embeddings are wanted; a pipeline that takes none gets none.
         clip_skip: as in the pipeline: 1 reads the layer before the usual one.
         text_tower: file or folder of the CLIP that the first text encoder came from.
         progress: called with the steps done and the steps in all; may raise to stop.
@@ -110,6 +110,8 @@ def encode_prompts(
     split = [split_tags(text) for text in texts]
     plain = [text for text, _ in split]
     tastes = [taste(settings, tags, lambda name: _load(embeddings, name)) for _, tags in split]
+    # Those of latent consistency take no negative prompt.
+    guidance = guidance and "negative_prompt_embeds" in inspect.signature(pipe.__call__).parameters
     with borrowed(pipe) as own, torch.no_grad():
         encoders = pipeline_encoders(own, Path(text_tower).expanduser() if text_tower else None)
         if not any(tastes):
@@ -178,6 +180,12 @@ def _encode(
         sides = [texts, negatives or [""] * len(texts)] if guidance else [texts]
         return [pipe._encode_prompt(side, device, 1, False) for side in sides]
     parameters = inspect.signature(pipe.encode_prompt).parameters
+    if "do_classifier_free_guidance" not in parameters:
+        raise AestheticError(
+            f"A {type(pipe).__name__} can't be personalised.",
+            "It encodes prompts only in the middle of a generation.",
+            "Encode them with a pipeline for text to image that has the same text encoder.",
+        )
     wanted = {
         "prompt": texts,
         "device": device,

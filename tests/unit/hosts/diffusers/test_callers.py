@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import threading
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -269,6 +270,28 @@ def test_compiled_in_place(pipe: Any, encode: Callable[..., PromptEmbeddings], w
         else:
             encoder.forward = torch.compile(encoder.forward, backend="eager")  # type: ignore[method-assign]
     assert same(encode(pipe), expected)
+
+
+class Wrapped(nn.Module):
+    """As PEFT's ``get_peft_model`` gives a model back: the adapters are in the layers inside it."""
+
+    def __init__(self, module: nn.Module, is_prompt_learning: bool) -> None:
+        super().__init__()
+        self.base_model = module
+        self.active_peft_config = types.SimpleNamespace(is_prompt_learning=is_prompt_learning)
+
+    def get_base_model(self) -> nn.Module:
+        return self.base_model
+
+
+def test_a_text_encoder_wrapped_for_adapters(pipe: Any, encode: Callable[..., PromptEmbeddings]) -> None:
+    expected = encode(pipe)
+    inner = pipe.text_encoder
+    pipe.text_encoder = Wrapped(inner, False)
+    assert same(encode(pipe), expected)
+    pipe.text_encoder = Wrapped(inner, True)  # puts vectors of its own in front of the prompt
+    with pytest.raises(AestheticError, match="can't be personalised"):
+        encode(pipe)
 
 
 # Offloading
