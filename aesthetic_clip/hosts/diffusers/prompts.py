@@ -110,10 +110,10 @@ def encode_prompts(
     split = [split_tags(text) for text in texts]
     plain = [text for text, _ in split]
     tastes = [taste(settings, tags, lambda name: _load(embeddings, name)) for _, tags in split]
-    # Those of latent consistency take no negative prompt.
-    guidance = guidance and "negative_prompt_embeds" in inspect.signature(pipe.__call__).parameters
     with borrowed(pipe) as own, torch.no_grad():
         encoders = pipeline_encoders(own, Path(text_tower).expanduser() if text_tower else None)
+        # Those of latent consistency take no negative prompt.
+        guidance = guidance and "negative_prompt_embeds" in inspect.signature(type(pipe).__call__).parameters
         if not any(tastes):
             # All at once and by the caller's own, compiled or not: a batch may differ in the last bit.
             outputs = _encode(pipe if clip_skip is None else own, plain, negatives, guidance, clip_skip)
