@@ -190,6 +190,7 @@ def to_bytes(embedding: Embedding, suffix: str) -> bytes:
     Raises:
         AestheticError: another suffix, or ``.pt`` was asked for with no ViT-L/14 vector.
     """
+    suffix = suffix.lower()
     if suffix not in SUFFIXES:
         raise AestheticError(
             f"{embedding.name!r} can't be written as {suffix or 'a file without suffix'!r}.",
@@ -219,4 +220,4 @@ def save(embedding: Embedding, path: Path) -> None:
     Raises:
         AestheticError: the folder can't be written, or this format can't hold the embedding.
     """
-    write_atomically(path, to_bytes(embedding, path.suffix.lower()))
+    write_atomically(path, to_bytes(embedding, path.suffix))

@@ -1,1 +1,1 @@
-"""Damaged and hostile files by the million: ``python -m tests.fuzz --minutes 60``."""
+"""Damaged and hostile files without end: ``python -m tests.fuzz --minutes 60``."""
