@@ -70,7 +70,6 @@ def _serve(args: argparse.Namespace, own: Library) -> None:
             picture=None,
             job=jobs.make,
             progress=jobs.progress,
-            stopped=jobs.stopped,
             interrupt=jobs.interrupt,
             remedies=Ui.remedies,
             folders_allowed=_is_own_machine(args.host),

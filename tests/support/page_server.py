@@ -57,7 +57,6 @@ def main(port: int, folder: str, encoder: str) -> None:
         picture=None,
         job=jobs.make,
         progress=jobs.progress,
-        stopped=jobs.stopped,
         interrupt=jobs.interrupt,
     )
     built = page.build(host, jobs, generate, "paints its order", (64, 64), 4.0, Settings())

@@ -94,7 +94,6 @@ def _host() -> tab.TabHost:
         picture=gallery_picture,
         job=jobs.make,
         progress=show_progress,
-        stopped=lambda: bool(shared.state.interrupted),
         interrupt=jobs.interrupt,
         submit_js="aestheticCreate",
         folders_allowed=options.paths_allowed(),

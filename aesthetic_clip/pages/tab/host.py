@@ -36,7 +36,6 @@ class TabHost:
             own arguments and returns values for the outputs, the last of which is HTML.
         progress: shows how far a job is: done, in all, a line of text; and the time left, counted from the last 0 done.
             Raises Interrupted if the user stopped the job.
-        stopped: whether the user interrupted the job.
         interrupt: interrupts it.
         submit_js: name of the page's function that starts a job, if it has one.
         folders_allowed: whether people at the page may name folders of this machine.
@@ -50,7 +49,6 @@ class TabHost:
     picture: Callable[[object], Image.Image] | None
     job: Callable[[Job, list[Any]], Job]
     progress: Progress
-    stopped: Callable[[], bool]
     interrupt: Callable[[], object]
     submit_js: str = ""
     folders_allowed: bool = True

@@ -130,7 +130,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
         picture=nothing_kept,
         job=lambda run, nothing: run,
         progress=jobs.progress,
-        stopped=jobs.stopped,
         interrupt=jobs.interrupt,
     )
     blocks = local_page.build(host, jobs, generate, "a model", (64, 64), 4.0, Settings())
