@@ -15,3 +15,18 @@ then ends at once, gives back what it holds, and lets the exception through.
 
 def silent(done: int, total: int, line: str = "") -> None:
     """Nobody is watching."""
+
+
+def part(progress: Progress, before: int, total: int | None = None) -> Progress:
+    """The progress of one part of a longer piece of work.
+
+    Args:
+        progress: of the whole.
+        before: what is done of the whole when the part begins.
+        total: what the whole is made of; None if the part says that itself.
+    """
+
+    def shifted(done: int, own: int, line: str = "") -> None:
+        progress(before + done, own if total is None else total, line)
+
+    return shifted

@@ -17,6 +17,7 @@ from torch.nn.functional import cosine_similarity
 from ..clip.text_encoder import TextEncoder, Weights, plain_fp32
 from ..errors import AestheticError, Remedy
 from .adam import AdamInBackward
+from .targets import Target
 
 
 class Memory(enum.Enum):
@@ -48,7 +49,7 @@ class Optimized:
 def optimize(
     encoder: TextEncoder,
     ids: Tensor,
-    target: Tensor,
+    target: Target,
     steps: int,
     lr: float,
     before_pass: Callable[[int], None] = lambda step: None,
@@ -62,7 +63,7 @@ def optimize(
     Args:
         encoder: the text encoder as it stands.
         ids: (T,) token ids from start-of-text up to and with end-of-text.
-        target: (dim,) unit vector.
+        target: asked once, with the feature before the first step.
         steps: Adam steps, at least 1 (PyTorch's default betas and epsilon).
         lr: learning rate.
         before_pass: called before each of the ``steps + 1`` forward passes; may raise to stop.
@@ -83,18 +84,25 @@ def optimize(
                 memory_format=torch.contiguous_format,
             ).requires_grad_()
         )
-        target = target.to(weights.token_rows, copy=True)
+        goal: list[Tensor] = []
+
+        def similarity() -> Tensor:
+            feature = encoder.feature(ids, weights)
+            if not goal:
+                goal.append(target(feature.detach()[0]).clone().unsqueeze(0))
+            return cosine_similarity(feature, goal[0]).squeeze(0)
+
         similarities = []
         with AdamInBackward(weights.tensors(), lr, moments_away=memory is Memory.LOW) as optimizer:
             for step in range(steps):
                 before_pass(step)
-                similarity = cosine_similarity(encoder.feature(ids, weights), target.unsqueeze(0)).squeeze(0)
-                optimizer.step(-similarity)
-                similarities.append(similarity.detach())
+                now = similarity()
+                optimizer.step(-now)
+                similarities.append(now.detach())
         del optimizer  # its moments are not needed for what follows
         before_pass(steps)
         with torch.no_grad():
-            similarities.append(cosine_similarity(encoder.feature(ids, weights), target.unsqueeze(0)).squeeze(0))
+            similarities.append(similarity())
         numbers = torch.stack(similarities).tolist()
         weights = weights.map(lambda p: p.detach())
     if any(n != n for n in numbers):

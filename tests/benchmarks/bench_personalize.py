@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from aesthetic_clip.clip.text_encoder import TransformersTextEncoder
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.method.optimize import Memory, bytes_needed, optimize
+from aesthetic_clip.method.targets import Toward
 from tests.support.towers import END, START, padded, plain_method
 
 STEPS, LR = 5, 1e-4
@@ -111,7 +112,7 @@ def _peak(name: str, device: str, memory: Memory, answer: multiprocessing.Queue[
         encoder.hidden_state(torch.tensor([IDS], device=device))
     gc.collect()
     before = _now(device)
-    optimize(encoder, torch.tensor(IDS, device=device), target_for(encoder), STEPS, LR, memory=memory)
+    optimize(encoder, torch.tensor(IDS, device=device), Toward(target_for(encoder)), STEPS, LR, memory=memory)
     answer.put(_highest(device) - before)
 
 
@@ -150,9 +151,9 @@ def compare(name: str, device: str, rounds: int, old: bool) -> None:
     target, ids, full = target_for(encoder), torch.tensor(IDS, device=device), padded(IDS, END).to(device)
     four = [torch.tensor([START, *range(first, first + 12), END], device=device) for first in range(1000, 1048, 12)]
     ways: dict[str, Callable[[], object]] = {
-        "ours": lambda: optimize(encoder, ids, target, STEPS, LR),
+        "ours": lambda: optimize(encoder, ids, Toward(target), STEPS, LR),
         "plain method": lambda: plain_method(encoder, full, target, STEPS, LR),
-        "ours, 4 prompts": lambda: [optimize(encoder, other, target, STEPS, LR) for other in four],
+        "ours, 4 prompts": lambda: [optimize(encoder, other, Toward(target), STEPS, LR) for other in four],
     }
     if old and name == "ViT-L/14":
         ways["first extension"] = first_extension(device)
@@ -160,7 +161,7 @@ def compare(name: str, device: str, rounds: int, old: bool) -> None:
     def encode(x: Tensor) -> Tensor:
         return encoder.module(input_ids=x).last_hidden_state
 
-    weights = optimize(encoder, ids, target, STEPS, LR).weights
+    weights = optimize(encoder, ids, Toward(target), STEPS, LR).weights
     module, _ = plain_method(encoder, full, target, STEPS, LR)
     with torch.no_grad():
         ours = encoder.call(encode, weights, full[None])

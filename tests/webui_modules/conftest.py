@@ -104,7 +104,7 @@ class Passes:
 @pytest.fixture
 def passes(host: Host, monkeypatch: pytest.MonkeyPatch) -> Passes:
     counted = Passes()
-    module = host.extension("hosts.a1111.conditioning")
+    module = host.extension("method.session")
     personalize = module.personalize
 
     signature = inspect.signature(personalize)

@@ -30,7 +30,8 @@ from ...clip.image_encoder import ImageEncoder
 from ...clip.preprocess import normalise
 from ...clip.text_encoder import TextEncoder
 from ...geometry import unit
-from ...method.personalize import personalize, rotated
+from ...method.personalize import Chunk, personalize
+from ...method.targets import Centred, Target, Toward, Turned
 from ...settings import Settings
 from .. import GUIDANCE_SCALE, LR, MODEL, SAMPLING_STEPS, loading, world
 from . import train
@@ -131,17 +132,12 @@ class Bench:
             slerp_angle=condition.angle,
             centre_strength=condition.centred,
         )
-        return personalize(
-            self.text_encoder,
-            ids,
-            end,
-            rotated(self.text_encoder, self.embeddings[style], settings, ids[: end + 1]),
-            settings,
-            ordinary,
-            self.encode,
-            lambda step: None,
-            centre=self.centre if condition.centred else None,
-        ).hidden
+        target: Target = Toward(self.embeddings[style])
+        if settings.slerp_angle:
+            target = Turned(target, self.text_encoder.text_feature(ids[: end + 1]), settings.slerp_angle, away=False)
+        if condition.centred:
+            target = Centred(target, self.centre, condition.centred)
+        return personalize(self.text_encoder, Chunk(ids, end, ordinary, self.encode), target, settings).hidden
 
     def generate(self, hidden: Tensor, seeds: Sequence[int]) -> Tensor:
         """Pictures (B, 3, SIZE, SIZE) from 0 to 1, in whole 255ths as in a file; row i of ``hidden`` by seed i."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from modules import script_callbacks, scripts
 
-from . import api, extra_networks, hook, options, script_arguments, tab, xyz
+from . import api, console, extra_networks, hook, options, script_arguments, tab, xyz
 from .script import rival
 
 
@@ -19,6 +19,7 @@ def register() -> None:
 
 
 def _register() -> None:
+    console.show()
     if notice := rival():
         print(f"Aesthetic Gradients: {notice}")
     else:

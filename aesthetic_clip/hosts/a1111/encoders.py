@@ -1,56 +1,22 @@
-"""The CLIP text encoders of the loaded checkpoint."""
+"""The CLIP text encoders of the loaded checkpoint, in whichever member of the WebUI's family this is."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import safetensors
-import torch
-from modules import devices
-
-from ...clip.text_encoder import OpenClipTextEncoder, TextEncoder, TransformersTextEncoder
-from ...clip.text_projection import find_text_projection
 from ...errors import AestheticError
-from ...spaces import VIT_L, Space, space_of
-from .options import projection_sources
+from ...spaces import Space
+from .engines import engine_encoders
+from .hijack import hijack_encoders
+from .webui_encoder import WebUIEncoder
 
-_PROJECTION_KEY = "cond_stage_model.transformer.text_projection.weight"
-
-
-@dataclass(frozen=True)
-class HostEncoder:
-    """A text encoder and the WebUI's wrapper around it.
-
-    Attributes:
-        wrapper: has ``encode_with_transformers``, ``tokenize``, ``hijack`` (modules/sd_hijack_clip.py).
-        model: the loaded checkpoint that it belongs to.
-    """
-
-    wrapper: Any
-    model: Any
-
-    @property
-    def space(self) -> Space:
-        """Its CLIP space, known without its text projection."""
-        return space_of(_dim(self.wrapper))
-
-    @functools.cached_property
-    def encoder(self) -> TextEncoder:
-        """The tower inside the wrapper.
-
-        Raises:
-            AestheticError: its text projection is missing.
-        """
-        return _text_encoder(self.wrapper, self.model)
+FAMILIES: tuple[Callable[[Any], list[WebUIEncoder]], ...] = (engine_encoders, hijack_encoders)
+"""Each finds the encoders of models as its family holds them, and none in others; what a model has decides."""
 
 
-def host_encoders(model: Any) -> list[HostEncoder]:
-    """SD 1.x and 2.x have one, SDXL has two, its refiner one.
+def host_encoders(model: Any) -> list[WebUIEncoder]:
+    """The text encoders of a model.
 
     They are looked up for every generation, since the WebUI builds new wrappers
     whenever it feels like it.
@@ -58,7 +24,14 @@ def host_encoders(model: Any) -> list[HostEncoder]:
     Raises:
         AestheticError: no CLIP there.
     """
-    return [HostEncoder(wrapper, model) for wrapper in _wrappers(model)]
+    for family in FAMILIES:
+        if found := family(model):
+            return found
+    raise AestheticError(
+        "This checkpoint can't be personalised.",
+        f"It is a {type(model).__name__} whose prompt is read by no CLIP text encoder.",
+        "Choose another checkpoint, or set the aesthetic embedding to None.",
+    )
 
 
 def model_spaces(model: Any) -> list[Space]:
@@ -68,113 +41,3 @@ def model_spaces(model: Any) -> list[Space]:
         AestheticError: no CLIP there.
     """
     return [host.space for host in host_encoders(model)]
-
-
-def _wrappers(model: Any) -> list[Any]:
-    conditioner = getattr(model, "conditioner", None)
-    wrappers = list(conditioner.embedders) if conditioner is not None else [getattr(model, "cond_stage_model", None)]
-    found = [w for w in wrappers if hasattr(w, "encode_with_transformers") and (_transformers(w) or _open_clip(w))]
-    if not found:
-        raise AestheticError(
-            "This checkpoint can't be personalised.",
-            f"It is a {type(model).__name__} whose prompt is not read by a CLIP text encoder of SD 1.x, 2.x or SDXL.",
-            "Choose another checkpoint, or set the aesthetic embedding to None.",
-        )
-    return found
-
-
-def _transformers(wrapper: Any) -> Any:
-    """The transformers model in a wrapper, if it is one."""
-    model = getattr(wrapper.wrapped, "transformer", None)
-    return model if hasattr(getattr(model, "text_model", model), "embeddings") else None
-
-
-def _open_clip(wrapper: Any) -> Any:
-    """The open_clip model in a wrapper, if it is one."""
-    model = getattr(wrapper.wrapped, "model", None)
-    return model if hasattr(model, "token_embedding") and hasattr(model, "attn_mask") else None
-
-
-def _dim(wrapper: Any) -> int:
-    if transformer := _transformers(wrapper):
-        return int(transformer.config.hidden_size)  # CLIP ViT-L/14's projection is square
-    projection = getattr(_open_clip(wrapper), "text_projection", None)
-    return int(_open_clip(wrapper).positional_embedding.shape[-1] if projection is None else projection.shape[-1])
-
-
-def _text_encoder(wrapper: Any, model: Any) -> TextEncoder:
-    if transformer := _transformers(wrapper):
-        width = transformer.config.hidden_size
-        # Files of SD 1.x that seem to have ViT-L/14's carry the identity matrix in its place.
-        own = None if width == VIT_L.dim else _projection_in_file(model)
-        projection = find_text_projection(width, projection_sources()) if own is None else own
-        return TransformersTextEncoder(transformer, projection, own_forwards)
-    clip = _open_clip(wrapper)
-    if _has_own_projection(clip, model):
-        return OpenClipTextEncoder(clip, clip.text_projection, own_forwards)
-    width = clip.positional_embedding.shape[-1]
-    return OpenClipTextEncoder(clip, find_text_projection(width, projection_sources()), own_forwards)
-
-
-def _has_own_projection(clip: Any, model: Any) -> bool:
-    # The WebUI skips the initialisation of weights, so one that the file lacks holds whatever was in memory.
-    projection = getattr(clip, "text_projection", None)
-    if projection is None or not torch.isfinite(projection).all():
-        return False
-    file = _checkpoint_file(model)
-    if file is None:
-        return True
-    with safetensors.safe_open(file, "pt") as content:
-        return any(key.endswith("text_projection") or key.endswith("text_projection.weight") for key in content.keys())
-
-
-def _projection_in_file(model: Any) -> torch.Tensor | None:
-    """(width, dim) the text projection that the checkpoint brings for a transformers tower."""
-    file = _checkpoint_file(model)
-    if file is None:
-        return None
-    with safetensors.safe_open(file, "pt") as content:
-        if _PROJECTION_KEY not in content.keys():
-            return None
-        return content.get_tensor(_PROJECTION_KEY).float().T.to(devices.device)
-
-
-def _checkpoint_file(model: Any) -> Path | None:
-    """The loaded checkpoint, if it is a .safetensors, of which single tensors can be read."""
-    file = Path(getattr(getattr(model, "sd_checkpoint_info", None), "filename", ""))
-    return file if file.suffix == ".safetensors" and file.is_file() else None
-
-
-def text_ids(host: HostEncoder, text: str) -> torch.Tensor:
-    """Ids of a text from start-of-text to end-of-text.
-
-    Raises:
-        AestheticError: more than 75 tokens.
-    """
-    tokens = host.wrapper.tokenize([text])[0]
-    if len(tokens) > host.wrapper.chunk_length:
-        raise AestheticError(
-            f"The aesthetic text has {len(tokens)} tokens.",
-            f"CLIP reads {host.wrapper.chunk_length} at once.",
-            "Shorten it.",
-        )
-    return torch.tensor([host.wrapper.id_start, *tokens, host.wrapper.id_end], device=devices.device)
-
-
-@contextlib.contextmanager
-def own_forwards() -> Iterator[None]:
-    """Undo the WebUI's manual cast for a while (MPS, XPU, GTX 16xx).
-
-    There it replaces the forward of torch's layers by one that casts their weights
-    in place, which would take the gradients' precision away.
-    """
-    cast = [
-        (layer, layer.forward) for layer in getattr(devices, "patch_module_list", []) if hasattr(layer, "org_forward")
-    ]
-    for layer, _ in cast:
-        layer.forward = layer.org_forward
-    try:
-        yield
-    finally:
-        for layer, forward in cast:
-            layer.forward = forward

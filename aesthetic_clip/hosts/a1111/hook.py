@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 from modules.processing import StableDiffusionProcessing
 
 from ...errors import AestheticError
-from ...method.personalize import Encoded, Taste, taste
+from ...method.personalize import Encoded
+from ...method.session import Report
 from ...method.tags import TAG, parse_tag, refuse_scheduled_tags
+from ...method.taste import Taste, taste
 from ...settings import KNOBS, Settings
 from . import options
-from .conditioning import Conditioning, Report
+from .conditioning import Conditioning
 
 _REQUEST = "_aesthetic_request"
 _KEY = "_aesthetic_key"
@@ -43,7 +45,7 @@ class Request:
 
     settings: Settings = field(default_factory=Settings)
     error: AestheticError | None = None
-    memo: dict[object, Encoded] = field(default_factory=dict)
+    memo: dict[Hashable, Encoded] = field(default_factory=dict)
 
 
 def request(p: Any, read: Callable[[], Settings]) -> None:
@@ -182,10 +184,9 @@ def _tell(p: Any, settings: Settings, wanted: Taste, report: Report) -> None:
         names = " and ".join(report.left_alone)
         p.extra_generation_params[_LEFT_ALONE] = names
         p.comment(
-            f"Aesthetic Gradients: {' + '.join(wanted.names)} has no vector for {names}, "
-            "so that text encoder was left alone."
+            f"Aesthetic Gradients: {wanted.title} has no vector for {names}, so that text encoder was left alone."
         )
     if report.similarities and options.similarity_in_infotext():
         p.extra_generation_params[_SIMILARITY] = "; ".join(
-            f"{space} {before:.4f} -> {after:.4f}" for space, before, after in report.similarities
+            f"{space} {numbers[0]:.4f} -> {numbers[-1]:.4f}" for space, numbers in report.similarities
         )

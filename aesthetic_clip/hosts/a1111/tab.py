@@ -12,12 +12,13 @@ from modules import call_queue, devices, scripts, shared, ui_components
 from torch import Tensor
 
 from ...errors import AestheticError
+from ...method.session import text_feature
 from ...pages import tab
 from ...pages.tab.create_form import MOST_SENT
 from ...settings import KNOBS
 from ...spaces import Space
 from . import options
-from .encoders import host_encoders, model_spaces, text_ids
+from .encoders import host_encoders, model_spaces
 from .gallery import gallery_picture
 from .image_encoders import image_encoder
 from .jobs import Jobs, show_progress
@@ -118,8 +119,8 @@ def _text_features(text: str) -> dict[Space, Tensor]:
     with call_queue.queue_lock, torch.no_grad(), devices.autocast():
         features = {}
         for host in host_encoders(shared.sd_model):
-            ids = text_ids(host, text)
-            host.wrapper.hijack.fixes = None
-            host.wrapper.encode_with_transformers(ids.unsqueeze(0))
-            features[host.encoder.space] = host.encoder.text_feature(ids)
+            host.put_fixes(None)
+            # As ever first: it loads the model to its device.
+            host.owner.encode_with_transformers(host.token_ids("").unsqueeze(0))
+            features[host.space] = text_feature(host, text)
         return features

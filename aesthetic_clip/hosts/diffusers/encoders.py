@@ -8,7 +8,7 @@ Only SDXL's second encoder is whole.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from .private import unwrapped
 from .tower_files import read_layers
 
 PROJECTION_FILE = "text_projection.safetensors"
-_LONGEST = 77
 _TOWER_FILES = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")
 
 
@@ -75,6 +74,7 @@ class PipelineEncoder:
         width: of its hidden state.
         tower: where what it lacks is, if the user says so.
         folder: the pipeline's own, if it came from one on this machine.
+        convert: puts the pipeline's textual inversions into a text, for a tokenizer.
     """
 
     module: Any
@@ -82,6 +82,7 @@ class PipelineEncoder:
     width: int
     tower: Path | None
     folder: Path | None
+    convert: Callable[[str, Any], str] | None = None
 
     @property
     def space(self) -> Space:
@@ -112,19 +113,11 @@ class PipelineEncoder:
         source = self.tower or (own if own and own.is_file() else None)
         return TransformersTextEncoder(self.module, self._projection(source))
 
-    def feature_ids(self, pipe: Any, text: str) -> Tensor:
-        """Ids (T,) of a text from start-of-text to end-of-text.
-
-        Raises:
-            AestheticError: more than 75 tokens.
-        """
-        if convert := getattr(pipe, "maybe_convert_prompt", None):
-            text = convert(text, self.tokenizer)  # textual inversions
-        ids = self.tokenizer(text, return_tensors="pt").input_ids[0]
-        if len(ids) > _LONGEST:
-            raise AestheticError(
-                f"The aesthetic text has {len(ids) - 2} tokens.", f"CLIP reads {_LONGEST - 2} at once.", "Shorten it."
-            )
+    def token_ids(self, text: str) -> Tensor:
+        """Ids (T,) of a text from start-of-text to end-of-text."""
+        if self.convert:
+            text = self.convert(text, self.tokenizer)
+        ids: Tensor = self.tokenizer(text, return_tensors="pt").input_ids[0]
         return ids.to(self.encoder.device)
 
     def _projection(self, path: Path | None) -> Tensor:
@@ -238,8 +231,8 @@ def pipeline_encoders(pipe: Any, tower: Path | None) -> list[PipelineEncoder]:
             "Choose a model of one of these families.",
         )
     folder = Path(str(getattr(pipe.config, "_name_or_path", None) or ""))
+    own, convert = folder if folder.is_dir() else None, getattr(pipe, "maybe_convert_prompt", None)
     encoders = [
-        PipelineEncoder(module, tokenizer, module.config.hidden_size, None, folder if folder.is_dir() else None)
-        for module, tokenizer in found
+        PipelineEncoder(module, tokenizer, module.config.hidden_size, None, own, convert) for module, tokenizer in found
     ]
     return [replace(encoders[0], tower=tower), *encoders[1:]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from torch import Tensor
 from ...embeddings.embedding import Embedding
 from ...embeddings.library import Library
 from ...errors import AestheticError, Remedy
+from ...method.session import text_feature
+from ...progress import Progress, silent
 from ...settings import Settings
 from ...spaces import Space
 from .encoders import pipeline_encoders
@@ -125,8 +127,7 @@ class Generator:
             AestheticError: the text is too long, or a part of the text tower is not to be had.
         """
         with borrowed(self.pipe) as pipe:
-            encoders = pipeline_encoders(pipe, self.text_tower)
-            return {e.space: e.encoder.text_feature(e.feature_ids(pipe, text)) for e in encoders}
+            return {host.space: text_feature(host, text) for host in pipeline_encoders(pipe, self.text_tower)}
 
     def encode(
         self,
@@ -136,7 +137,7 @@ class Generator:
         negative_prompt: str = "",
         guidance: bool = True,
         clip_skip: int = 1,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = silent,
     ) -> PromptEmbeddings:
         """:func:`encode_prompts` with this model; ``clip_skip`` counts as the WebUI does, from 1."""
         return encode_prompts(
@@ -159,7 +160,7 @@ class Generator:
         scale: float,
         width: int | None = None,
         height: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
         noise: Noise | None = None,
         fixed_noise: bool = False,
         eta: float = 0.0,
@@ -186,7 +187,7 @@ class Generator:
         if progress is not None:
 
             def told(_pipe: Any, step: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-                progress(step + 1, steps)
+                progress(step + 1, steps, "")
                 return tensors
 
             more["callback_on_step_end"] = told

@@ -16,8 +16,11 @@ from torch import Tensor
 from ...embeddings.embedding import SUFFIXES, Embedding, load
 from ...embeddings.library import Library
 from ...errors import AestheticError
-from ...method.personalize import Taste, personalize, rotated, taste
+from ...method.personalize import Chunk
+from ...method.session import Session
 from ...method.tags import TAG, Tag, parse_tag
+from ...method.taste import Taste, taste
+from ...progress import Progress, part, silent
 from ...settings import Settings
 from .encoders import PipelineEncoder, pipeline_encoders
 from .private import borrowed
@@ -66,7 +69,7 @@ def encode_prompts(
     guidance: bool = True,
     clip_skip: int | None = None,
     text_tower: Path | str | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> PromptEmbeddings:
     """Encode prompts as ``pipe`` does, personalised (Gallego 2022, arXiv 2209.12330).
 
@@ -94,7 +97,7 @@ def encode_prompts(
         guidance: whether negative embeddings are wanted; a pipeline that takes none gets none.
         clip_skip: as in the pipeline: 1 reads the layer before the usual one.
         text_tower: file or folder of the CLIP that the first text encoder came from.
-        progress: called with the steps done and the steps in all; may raise to stop.
+        progress: told the steps done and the steps in all; may raise to stop.
 
     Raises:
         AestheticError: another kind of pipeline, an embedding that is missing, unusable or of
@@ -119,11 +122,12 @@ def encode_prompts(
             outputs = _encode(pipe if clip_skip is None else own, plain, negatives, guidance, clip_skip)
             return PromptEmbeddings(**_named(outputs), similarities=tuple({} for _ in texts))
         works = [_Work(own, encoders, it, guidance, clip_skip) for it in tastes]
-        report = _Steps(progress, sum(work.passes for work in works))
-        rows = [
-            work.run(text, None if negatives is None else negatives[i], report)
-            for i, (work, text) in enumerate(zip(works, plain))
-        ]
+        total, before, rows = sum(work.steps for work in works), 0, []
+        for i, (work, text) in enumerate(zip(works, plain)):
+            negative = None if negatives is None else negatives[i]
+            rows.append(work.run(text, negative, part(progress, before, total)))
+            before += work.steps
+        progress(total, total, "")
     joined = [None if column[0] is None else torch.cat(column) for column in zip(*(outputs for outputs, _ in rows))]
     return PromptEmbeddings(
         **_named(joined),
@@ -198,25 +202,11 @@ def _encode(
     return list(pipe.encode_prompt(**{name: value for name, value in wanted.items() if name in parameters}))
 
 
-class _Steps:
-    """Counts the steps of several optimisations."""
-
-    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
-        self.progress, self.total, self.before = progress, total, 0
-
-    def __call__(self, step: int) -> None:
-        self.progress(min(self.before + step, self.total), self.total)
-
-    def finish(self, steps: int) -> None:
-        self.before += steps
-        self(0)
-
-
 class _Work:
     """Encodes one prompt and moves what is to be moved.
 
     Attributes:
-        passes: optimisation steps in all.
+        steps: optimisation steps in all, at most.
         left_alone: names of CLIP spaces.
     """
 
@@ -224,54 +214,47 @@ class _Work:
         self, pipe: Any, encoders: list[PipelineEncoder], taste: Taste | None, guidance: bool, clip_skip: int | None
     ) -> None:
         self.pipe, self.encoders, self.guidance, self.clip_skip = pipe, encoders, guidance, clip_skip
-        self.taste = taste
-        self.fitting = [e for e in encoders if self.taste and e.space in self.taste.vectors]
-        self.passes, self.left_alone, self.sides = 0, [], [0]
-        if self.taste is None:
-            return
-        if not self.fitting:
-            raise AestheticError(
-                f"The aesthetic embedding {' + '.join(self.taste.names)} does not fit the model.",
-                f"It was made for {' and '.join(map(str, self.taste.vectors))}; "
-                f"the model uses {' and '.join(str(e.space) for e in encoders)}.",
-                "Make it again for that space from its pictures, or pick another embedding or model.",
-            )
-        self.left_alone = [e.space.name for e in encoders if e not in self.fitting]
-        if self.guidance and self.taste.settings.negative_prompt:
-            self.sides = [0, 1]
-        self.passes = self.taste.settings.steps * len(self.fitting) * len(self.sides)
+        self.session = None if taste is None else Session(taste, encoders)
+        self.steps, self.left_alone, self.sides = 0, [], [0]
+        if self.session is not None and taste is not None:
+            self.left_alone = self.session.report.left_alone
+            if guidance and taste.settings.negative_prompt:
+                self.sides = [0, 1]
+            self.steps = taste.settings.steps * len(self.session.fitting(encoders)) * len(self.sides)
 
     def run(
-        self, text: str, negative: str | None, report: _Steps
+        self, text: str, negative: str | None, progress: Progress
     ) -> tuple[list[Tensor | None], dict[str, tuple[float, ...]]]:
         """The outputs of ``encode_prompt`` for this prompt, and the similarities by CLIP space."""
+        negatives = None if negative is None else [negative]
 
         def encode() -> list[Tensor | None]:
-            negatives = None if negative is None else [negative]
             return _encode(self.pipe, [text], negatives, self.guidance, self.clip_skip)
 
         ids: list[list[Tensor]] = [[] for _ in self.encoders]
         with contextlib.ExitStack() as stack:
-            for encoder, seen in zip(self.encoders, ids):
-                stack.callback(encoder.module.register_forward_pre_hook(_recorder(seen), with_kwargs=True).remove)
+            for host, seen in zip(self.encoders, ids):
+                stack.callback(host.module.register_forward_pre_hook(_recorder(seen), with_kwargs=True).remove)
             outputs = encode()
         similarities: dict[str, tuple[float, ...]] = {}
-        if self.taste is None:
+        if self.session is None:
             return outputs, similarities
-        first = 0
-        for encoder, seen in zip(self.encoders, ids):
-            channels = slice(first, first + encoder.width)
+        first, done = 0, 0
+        for host, seen in zip(self.encoders, ids):
+            channels = slice(first, first + host.width)
             first = channels.stop
-            if encoder not in self.fitting:
+            if host not in self.session.fitting(self.encoders):
                 continue
             for side in self.sides:
+                self.session.progress = part(progress, done)
                 # SDXL's missing negative prompt is all zeros and never passes the encoder.
-                end = _end(seen[side][0], encoder) if side < len(seen) else _EMPTY
+                end = _end(seen[side][0], host) if side < len(seen) else _EMPTY
                 if end > _EMPTY:
-                    numbers = self._move(encoder, seen[side][0], end, side, channels, encode, outputs, report)
+                    place = _Place(side, channels, has_pooled=len(outputs) > 2 and host is self.encoders[-1])
+                    numbers = self._move(host, seen[side][0], end, place, encode, outputs)
                     if side == 0:
-                        similarities[encoder.space.name] = numbers
-                report.finish(self.taste.settings.steps)
+                        similarities[host.space.name] = numbers
+                done += self.session.taste.settings.steps
         return outputs, similarities
 
     def _move(
@@ -279,43 +262,44 @@ class _Work:
         host: PipelineEncoder,
         ids: Tensor,
         end: int,
-        side: int,
-        channels: slice,
+        place: _Place,
         encode: Callable[[], list[Tensor | None]],
         outputs: list[Tensor | None],
-        report: _Steps,
     ) -> tuple[float, ...]:
         """Personalise one prompt's share of one text encoder in ``outputs``."""
-        assert self.taste is not None
-        encoder, settings = host.encoder, self.taste.settings
-        # The pooled vector is SDXL's last text encoder's.
-        has_pooled = len(outputs) > 2 and host is self.encoders[-1]
-
-        def share(all_outputs: list[Tensor | None]) -> tuple[Tensor, Tensor | None]:
-            hidden = all_outputs[side]
-            assert hidden is not None
-            return hidden[..., channels], all_outputs[side + 2] if has_pooled else None
-
-        target = self.taste.vectors[encoder.space]
-        if settings.text:
-            target = rotated(encoder, target, settings, host.feature_ids(self.pipe, settings.text))
-        encoded = personalize(
-            encoder,
-            ids.to(encoder.device),
-            end,
-            target,
-            settings,
-            share(outputs),
-            lambda _: share(encode()),
-            report,
-            centre=self.taste.centres.get(encoder.space),
-        )
-        hidden = outputs[side]
-        assert hidden is not None
-        outputs[side] = torch.cat((hidden[..., : channels.start], encoded.hidden, hidden[..., channels.stop :]), dim=-1)
-        if has_pooled:
-            outputs[side + 2] = encoded.pooled
+        assert self.session is not None
+        chunk = Chunk(ids.to(host.encoder.device), end, place.of(outputs), lambda _: place.of(encode()))
+        encoded = self.session.personalised(host, chunk)
+        place.put(outputs, encoded.hidden, encoded.pooled)
         return encoded.similarities
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one text encoder's share stands in what ``encode_prompt`` returns.
+
+    Attributes:
+        side: 0 for the prompt, 1 for the negative prompt.
+        channels: its part of the last axis.
+        has_pooled: the pooled vector is its own; SDXL's is the last encoder's.
+    """
+
+    side: int
+    channels: slice
+    has_pooled: bool
+
+    def of(self, outputs: list[Tensor | None]) -> tuple[Tensor, Tensor | None]:
+        hidden = outputs[self.side]
+        assert hidden is not None
+        return hidden[..., self.channels], outputs[self.side + 2] if self.has_pooled else None
+
+    def put(self, outputs: list[Tensor | None], share: Tensor, pooled: Tensor | None) -> None:
+        hidden = outputs[self.side]
+        assert hidden is not None
+        before, after = hidden[..., : self.channels.start], hidden[..., self.channels.stop :]
+        outputs[self.side] = torch.cat((before, share, after), dim=-1)
+        if self.has_pooled:
+            outputs[self.side + 2] = pooled
 
 
 def _recorder(seen: list[Tensor]) -> Callable[..., None]:

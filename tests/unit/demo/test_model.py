@@ -17,6 +17,7 @@ from aesthetic_clip.demo.lab.measure import Bench, Condition
 from aesthetic_clip.hosts.diffusers.prompts import encode_prompts
 from aesthetic_clip.method import adam
 from aesthetic_clip.method.optimize import Memory, optimize
+from aesthetic_clip.method.targets import Toward
 from aesthetic_clip.settings import Settings
 from tests.support.demo_conditions import CENTRED, CENTRED_MARGIN, KEPT, PAPER, PAPER_MARGIN
 from tests.support.towers import encode, plain_method
@@ -111,7 +112,7 @@ def test_every_way_paints_the_plain_methods_picture(
     ids, end = bench.ids(CONTENTS[0].prompt)
     encoder, target = bench.text_encoder, bench.embeddings["night"]
     plain, _ = plain_method(encoder, ids, target, 10, LR, torch.float64)
-    optimized = optimize(encoder, ids[: end + 1], target, 10, LR, memory=memory)
+    optimized = optimize(encoder, ids[: end + 1], Toward(target), 10, LR, memory=memory)
     with torch.no_grad():
         expected = encode(plain, ids[None]).float()
         ours = encoder.call(lambda one: encode(encoder.module, one), optimized.weights, ids[None])

@@ -17,7 +17,8 @@ from aesthetic_clip.errors import AestheticError, Interrupted
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.method import adam
 from aesthetic_clip.method.optimize import Memory, bytes_needed, optimize
-from aesthetic_clip.method.personalize import personalize, rotated
+from aesthetic_clip.method.personalize import Chunk, personalize
+from aesthetic_clip.method.targets import Centred, Toward, Turned
 from aesthetic_clip.settings import Settings
 
 from ...support.towers import END, PROMPT, START, TOWERS, encode, in_float64, pad_id, padded, plain_method, text_feature
@@ -50,7 +51,8 @@ def run(
 
     with torch.no_grad():
         ordinary = own(ids.unsqueeze(0))
-    return personalize(encoder, ids, len(prompt) - 1, target, settings, ordinary, host_encode or own, before_pass)
+    chunk = Chunk(ids, len(prompt) - 1, ordinary, host_encode or own)
+    return personalize(encoder, chunk, Toward(target), settings, before_pass)
 
 
 def snapshot(encoder: TextEncoder) -> dict[str, Tensor]:
@@ -84,7 +86,7 @@ def test_agrees_with_the_plain_method(encoder: TextEncoder, target: Tensor, prom
 def test_agrees_with_float64(encoder: TextEncoder, target: Tensor) -> None:
     ids = padded(PROMPT, pad_id(encoder))
     _, similarities = plain_method(encoder, ids, target, 10, 1e-4, torch.float64)
-    assert optimize(encoder, torch.tensor(PROMPT), target, 10, 1e-4).similarities == pytest.approx(
+    assert optimize(encoder, torch.tensor(PROMPT), Toward(target), 10, 1e-4).similarities == pytest.approx(
         similarities, abs=1e-5
     )
 
@@ -112,7 +114,7 @@ def test_every_way_agrees_with_float64_on_random_inputs(
     def off(of: TextEncoder, tolerance: float) -> Tensor:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(adam, "_fused_works", lambda device: fused)
-            optimized = optimize(of, torch.tensor(prompt), target, 5, 1e-4, memory=memory)
+            optimized = optimize(of, torch.tensor(prompt), Toward(target), 5, 1e-4, memory=memory)
         assert optimized.similarities == pytest.approx(similarities, abs=tolerance)
         with torch.no_grad():
             hidden = of.call(lambda one: encode(of.module, one), optimized.weights, ids[None])
@@ -169,20 +171,20 @@ def test_tower_is_untouched_if_the_host_fails_while_it_wears_the_new_weights(
 
 @pytest.mark.parametrize("state", ["no_grad", "inference_mode", "autocast"])
 def test_result_does_not_depend_on_the_hosts_modes(encoder: TextEncoder, target: Tensor, state: str) -> None:
-    expected = optimize(encoder, torch.tensor(PROMPT), target, 3, 1e-3)
+    expected = optimize(encoder, torch.tensor(PROMPT), Toward(target), 3, 1e-3)
     mode = {
         "no_grad": torch.no_grad,
         "inference_mode": torch.inference_mode,
         "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
     }[state]
     with mode():
-        actual = optimize(encoder, torch.tensor(PROMPT), target, 3, 1e-3)
+        actual = optimize(encoder, torch.tensor(PROMPT), Toward(target), 3, 1e-3)
     assert actual.similarities == expected.similarities
 
 
 def test_half_precision_host_is_optimised_in_fp32(encoder: TextEncoder, target: Tensor) -> None:
     encoder.module.bfloat16()
-    optimized = optimize(encoder, torch.tensor(PROMPT), target, 5, 1e-4)
+    optimized = optimize(encoder, torch.tensor(PROMPT), Toward(target), 5, 1e-4)
     assert all(p.dtype == torch.float32 for p in optimized.weights.tensors())
     # In bfloat16 a step of 1e-4 would vanish in the rounding of weights near 1.
     assert optimized.similarities[-1] > optimized.similarities[0] + 0.01
@@ -190,8 +192,8 @@ def test_half_precision_host_is_optimised_in_fp32(encoder: TextEncoder, target: 
 
 
 def test_low_memory_gives_the_same_numbers(encoder: TextEncoder, target: Tensor) -> None:
-    fast = optimize(encoder, torch.tensor(PROMPT), target, 5, 1e-3, memory=Memory.FAST)
-    low = optimize(encoder, torch.tensor(PROMPT), target, 5, 1e-3, memory=Memory.LOW)
+    fast = optimize(encoder, torch.tensor(PROMPT), Toward(target), 5, 1e-3, memory=Memory.FAST)
+    low = optimize(encoder, torch.tensor(PROMPT), Toward(target), 5, 1e-3, memory=Memory.LOW)
     assert low.memory is Memory.LOW
     assert low.similarities == pytest.approx(fast.similarities, abs=1e-6)
     assert bytes_needed(encoder, Memory.LOW) < bytes_needed(encoder, Memory.FAST)
@@ -253,11 +255,10 @@ def test_text_rotation(encoder: TextEncoder, target: Tensor, away: bool) -> None
     goal = unit(target - feature) if away else feature
     full = torch.acos(target @ goal)
     for angle in (0.25, 1.0):
-        turned = rotated(encoder, target, Settings(slerp_angle=angle, text_negative=away), text)
+        turned = Turned(Toward(target), encoder.text_feature(text), angle, away)(target)
         assert turned.norm() == pytest.approx(1, abs=1e-5)
         assert float(torch.acos((turned @ target).clamp(-1, 1))) == pytest.approx(float(angle * full), abs=1e-3)
         assert float(torch.acos((turned @ goal).clamp(-1, 1))) == pytest.approx(float((1 - angle) * full), abs=1e-3)
-    assert rotated(encoder, target, Settings(), None) is target
 
 
 def test_a_centred_target_is_the_plain_method_toward_it(encoder: TextEncoder, target: Tensor) -> None:
@@ -273,15 +274,14 @@ def test_a_centred_target_is_the_plain_method_toward_it(encoder: TextEncoder, ta
     with torch.no_grad():
         ordinary = host(ids.unsqueeze(0))
         expected = encode(moved, ids.unsqueeze(0))
+    passes: list[int] = []
     encoded = personalize(
         encoder,
-        ids,
-        len(PROMPT) - 1,
-        target,
-        SETTINGS.replaced({"weight": 1, "centre_strength": 2.5}),
-        ordinary,
-        host,
-        lambda step: None,
-        centre=centre,
+        Chunk(ids, len(PROMPT) - 1, ordinary, host),
+        Centred(Toward(target), centre, 2.5),
+        SETTINGS.replaced({"weight": 1}),
+        passes.append,
     )
     assert torch.allclose(encoded.hidden, expected, atol=1e-4)
+    # Asking the target takes no pass of its own.
+    assert passes == [*range(SETTINGS.steps), SETTINGS.steps, SETTINGS.steps]

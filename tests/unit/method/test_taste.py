@@ -9,8 +9,8 @@ import torch
 
 from aesthetic_clip.embeddings.embedding import Embedding
 from aesthetic_clip.errors import AestheticError
-from aesthetic_clip.method.personalize import Taste, taste
 from aesthetic_clip.method.tags import Tag
+from aesthetic_clip.method.taste import Taste, taste
 from aesthetic_clip.settings import KNOBS, Settings
 from aesthetic_clip.spaces import VIT_BIGG, VIT_H, VIT_L, Space
 

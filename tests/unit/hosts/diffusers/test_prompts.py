@@ -325,7 +325,12 @@ def test_prompts_do_not_influence_each_other(sdxl: Any, tower: Path) -> None:
 def test_progress_counts_every_step(sdxl: Any, tower: Path) -> None:
     said: list[tuple[int, int]] = []
     encode_prompts(
-        sdxl, [PROMPT, "", OTHER], SETTINGS, BOTH, text_tower=tower, progress=lambda *pair: said.append(pair)
+        sdxl,
+        [PROMPT, "", OTHER],
+        SETTINGS,
+        BOTH,
+        text_tower=tower,
+        progress=lambda done, total, _: said.append((done, total)),
     )
     assert [done for done, _ in said] == sorted(done for done, _ in said)
     assert said[-1] == (24, 24)
@@ -384,7 +389,7 @@ def test_the_pipeline_is_left_as_it_was(model: str, tower: Path, request: pytest
     assert_same_state(pipe, before)
     for stop in range(9):
 
-        def progress(done: int, total: int, stop: int = stop) -> None:
+        def progress(done: int, _total: int, _line: str, stop: int = stop) -> None:
             if done >= stop:
                 raise Stop
 

@@ -1,0 +1,132 @@
+"""Text encoders as Forge and its heirs hold them: "engines" of backend/text_processing around a transformers CLIP.
+
+An engine has the methods of AUTOMATIC1111's wrappers, but is found, and holds its model and its
+textual inversions, under other names. Models are loaded and prompts encoded in inference mode,
+and a memory manager decides what is on the GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...clip.text_encoder import TextEncoder, TransformersTextEncoder, Weights
+from ...clip.text_projection import find_text_projection
+from ...method.optimize import Memory, bytes_needed
+from ...spaces import VIT_L, Space, space_of
+from .options import projection_sources
+from .webui_encoder import WebUIEncoder
+
+_PLACES = ("text_processing_engine", "text_processing_engine_l", "text_processing_engine_g")
+_ONLINE = "forge_online_loras"
+_SCALE = "scale_weight"
+
+
+class EngineEncoder(WebUIEncoder):
+    """An engine: ``text_encoder.transformer`` is the model, ``embeddings.fixes`` the textual inversions."""
+
+    def __init__(self, engine: Any, model: Any) -> None:
+        self.owner, self.model = engine, model
+
+    @property
+    def space(self) -> Space:
+        transformer = self.owner.text_encoder.transformer
+        projection = _own_projection(transformer)
+        return space_of(transformer.config.hidden_size if projection is None else projection.shape[-1])
+
+    @functools.cached_property
+    def encoder(self) -> TextEncoder:
+        transformer = self.owner.text_encoder.transformer
+        projection = _own_projection(transformer)
+        if projection is None:
+            projection = find_text_projection(transformer.config.hidden_size, projection_sources())
+        # Single layers, the token table among them, may be kept in main memory.
+        device = importlib.import_module("backend.memory_management").text_encoder_device()
+        return _EngineTextEncoder(transformer, projection, device=device)
+
+    @property
+    def fixes(self) -> Sequence[Sequence[Any]] | None:
+        fixes: Sequence[Sequence[Any]] | None = self.owner.embeddings.fixes
+        return fixes
+
+    def put_fixes(self, fixes: Sequence[Sequence[Any]] | None) -> None:
+        self.owner.embeddings.fixes = fixes
+
+    def settle(self, tokens: Tensor) -> None:
+        # What seems to be free is not what can be had: the manager sends the UNet away if it is asked.
+        memory = importlib.import_module("backend.memory_management")
+        room = bytes_needed(self.encoder, Memory.FAST)
+        memory.load_models_gpu([self.model.forge_objects.clip.patcher], memory_required=room)
+
+
+class _EngineTextEncoder(TransformersTextEncoder):
+    """A transformers CLIP whose layers may add LoRA, or a scale, to their weights in every forward pass."""
+
+    def weights(self, ids: Tensor) -> Weights:
+        weights = super().weights(ids)
+        for name, layer in self.module.named_modules():
+            for kind in ("weight", "bias"):
+                if (key := f"{name}.{kind}") in weights.parameters:
+                    weights.parameters[key] = _as_computed(layer, kind, weights.parameters[key])
+        return weights
+
+    def call(self, function: Callable[..., Any], weights: Weights, *args: Any) -> Any:
+        # It is in the weights already.
+        with _taken_off(self.module, (_ONLINE, _SCALE)):
+            return super().call(function, weights, *args)
+
+
+def _as_computed(layer: nn.Module, kind: str, value: Tensor) -> Tensor:
+    """A weight with what the layer adds to it before it computes (backend/operations.py, ``get_weight_and_bias``)."""
+    scale = getattr(layer, _SCALE, None) if kind == "weight" else None
+    patches = (getattr(layer, _ONLINE, None) or {}).get(kind)
+    if scale is None and patches is None:
+        return value
+    value = value.float()
+    if scale is not None:
+        value = value * scale.detach().to(value)
+    if patches is not None:
+        merge = importlib.import_module("backend.patcher.lora").merge_lora_to_weight
+        value = merge(patches=patches, weight=value, key=f"online {kind} lora", computation_dtype=torch.float32)
+    return value
+
+
+@contextlib.contextmanager
+def _taken_off(module: nn.Module, names: Sequence[str]) -> Iterator[None]:
+    """Without these attributes of the layers, for a while."""
+    with contextlib.ExitStack() as stack:
+        for layer in module.modules():
+            for name in names:
+                if name in layer.__dict__:
+                    stack.callback(layer.__dict__.__setitem__, name, layer.__dict__.pop(name))
+                if (scale := layer._parameters.get(name)) is not None:
+                    stack.callback(layer._parameters.__setitem__, name, scale)
+                    layer._parameters[name] = None
+        yield
+
+
+def _own_projection(transformer: Any) -> Tensor | None:
+    """(width, dim) the text projection of the file; ViT-L/14's is missing there, or the identity matrix."""
+    projection = getattr(getattr(transformer, "text_projection", None), "weight", None)
+    if projection is None or transformer.config.hidden_size == VIT_L.dim:
+        return None
+    return projection.detach().T  # type: ignore[no-any-return]
+
+
+def _is_clip(engine: Any) -> bool:
+    transformer = getattr(getattr(engine, "text_encoder", None), "transformer", None)
+    embeddings = getattr(getattr(transformer, "text_model", transformer), "embeddings", None)
+    # Other models stand under the same names; none of them has a learned place for each token.
+    return hasattr(embeddings, "token_embedding") and hasattr(embeddings, "position_embedding")
+
+
+def engine_encoders(model: Any) -> list[WebUIEncoder]:
+    """SD 1.x and 2.x have one, SDXL has two, its refiner one, Flux a CLIP beside its T5; none in other hosts' models."""
+    engines = (getattr(model, place, None) for place in _PLACES)
+    return [EngineEncoder(engine, model) for engine in engines if engine is not None and _is_clip(engine)]

@@ -1,0 +1,162 @@
+"""The personalisation of one generation: what every host does in the same way.
+
+A host says how its text encoders are found and asked (:class:`HostEncoder`) and hands over the
+chunks of a prompt; which encoders fit, the text's feature, the target, what was done already,
+progress, interrupts and the report are the session's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from torch import Tensor
+
+from ..clip.text_encoder import TextEncoder
+from ..errors import AestheticError
+from ..progress import Progress, silent
+from ..spaces import Space
+from .optimize import Memory
+from .personalize import Chunk, Encoded, personalize
+from .targets import Target
+from .taste import Taste
+
+_LONGEST = 77  # tokens that CLIP reads at once, with start-of-text and end-of-text
+_log = logging.getLogger("aesthetic_clip")
+
+
+class HostEncoder(Protocol):
+    """One CLIP text encoder as a host has it."""
+
+    @property
+    def space(self) -> Space:
+        """Which features it can be compared with; known without reading or fetching anything."""
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The text tower.
+
+        Raises:
+            AestheticError: a part of it is not to be had.
+        """
+
+    def token_ids(self, text: str) -> Tensor:
+        """Ids (T,) of a text from start-of-text to end-of-text, of any length, on the encoder's device."""
+
+
+Some = TypeVar("Some", bound=HostEncoder)
+
+
+@dataclass
+class Report:
+    """What happened to one conditioning.
+
+    Attributes:
+        similarities: per personalised chunk its CLIP space and the cosine similarity before each step and after the last.
+        left_alone: CLIP spaces of text encoders that the embedding has no vector for.
+    """
+
+    similarities: list[tuple[str, tuple[float, ...]]] = field(default_factory=list)
+    left_alone: list[str] = field(default_factory=list)
+
+
+class Session:
+    """Personalises the chunks of one generation.
+
+    Args:
+        taste: where to.
+        encoders: the loaded model's.
+        model: what the host calls that model, for errors.
+        memory: where Adam's moments are kept.
+        progress: told the steps of the chunk at hand; may raise to stop.
+        memo: chunks that were personalised already, by their keys; a host keeps it as long as it likes.
+
+    Raises:
+        AestheticError: the taste has no vector for any of the encoders.
+    """
+
+    def __init__(
+        self,
+        taste: Taste,
+        encoders: Sequence[HostEncoder],
+        model: str = "model",
+        memory: Memory = Memory.AUTOMATIC,
+        progress: Progress = silent,
+        memo: MutableMapping[Hashable, Encoded] | None = None,
+    ) -> None:
+        self.taste, self.memory, self.progress = taste, memory, progress
+        self.memo: MutableMapping[Hashable, Encoded] = {} if memo is None else memo
+        self._targets: dict[Space, Target] = {}
+        fitting = self.fitting(encoders)
+        if not fitting:
+            raise AestheticError(
+                f"The aesthetic embedding {taste.title} does not fit the {model}.",
+                f"It was made for {' and '.join(map(str, taste.vectors))}; "
+                f"the {model} uses {' and '.join(str(host.space) for host in encoders)}.",
+                f"Make it again for that space from its pictures, or pick another embedding or {model}.",
+            )
+        self.report = Report(left_alone=[host.space.name for host in encoders if host not in fitting])
+
+    def fitting(self, encoders: Sequence[Some]) -> list[Some]:
+        """Those that the taste has a vector for."""
+        return [host for host in encoders if host.space in self.taste.vectors]
+
+    def personalised(
+        self,
+        host: HostEncoder,
+        chunk: Chunk,
+        before_pass: Callable[[int], None] = lambda step: None,
+        key: Hashable = None,
+    ) -> Encoded:
+        """One chunk, by one of the encoders that fit.
+
+        Args:
+            host: the encoder.
+            chunk: tokens and their ordinary encoding.
+            before_pass: the host's own preparation of each forward pass.
+            key: everything but the tokens and the taste that the result depends on.
+
+        Raises:
+            AestheticError: see :func:`.personalize.personalize`; or the aesthetic text is too long.
+            Interrupted: the progress said so.
+        """
+        full_key = (host.space, tuple(chunk.ids.tolist()), self.taste.key, key)
+        if full_key in self.memo:
+            return self.memo[full_key]
+        steps = self.taste.settings.steps
+
+        def prepare(step: int) -> None:
+            self.progress(step, steps, f"Personalising the prompt: step {min(step + 1, steps)} of {steps}")
+            before_pass(step)
+
+        encoded = personalize(host.encoder, chunk, self._target(host), self.taste.settings, prepare, self.memory)
+        numbers = encoded.similarities
+        self.report.similarities.append((host.space.name, numbers))
+        _log.info(
+            "%s on %s, similarity %.4f -> %.4f in %d steps, memory %s",
+            self.taste.title, host.space.name, numbers[0], numbers[-1], len(numbers) - 1, encoded.memory.value,
+        )  # fmt: skip
+        self.memo[full_key] = encoded
+        return encoded
+
+    def _target(self, host: HostEncoder) -> Target:
+        if host.space not in self._targets:
+            text = text_feature(host, self.taste.settings.text) if self.taste.needs_text else None
+            self._targets[host.space] = self.taste.target(host.space, text)
+        return self._targets[host.space]
+
+
+def text_feature(host: HostEncoder, text: str) -> Tensor:
+    """CLIP feature (D,) of a text, fp32.
+
+    Raises:
+        AestheticError: it has more than 75 tokens, or a part of the text tower is not to be had.
+    """
+    ids = host.token_ids(text)
+    if len(ids) > _LONGEST:
+        raise AestheticError(
+            f"The aesthetic text has {len(ids) - 2} tokens.", f"CLIP reads {_LONGEST - 2} at once.", "Shorten it."
+        )
+    return host.encoder.text_feature(ids)

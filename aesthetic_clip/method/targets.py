@@ -1,0 +1,74 @@
+"""What a prompt is moved toward.
+
+The paper's target is the aesthetic embedding itself (Gallego 2022, section 2). Others are made
+of it and of the prompt: a target is asked once for each prompt, with the prompt's own feature.
+A new kind of target is one class here, and a line in :meth:`.taste.Taste.target` that says when it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from ..geometry import centred, rotate
+
+
+class Target(Protocol):
+    """Says where one prompt's feature is to go."""
+
+    def __call__(self, own: Tensor) -> Tensor:
+        """Unit vector (D,) of the dtype and on the device of ``own``, the prompt's feature (D,) of any length."""
+
+
+@dataclass(frozen=True)
+class Toward:
+    """The paper's target: the embedding, whatever the prompt says.
+
+    Attributes:
+        vector: (D,) unit vector.
+    """
+
+    vector: Tensor
+
+    def __call__(self, own: Tensor) -> Tensor:
+        return self.vector.to(own)
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Another target, turned toward what a text says, or away from it.
+
+    Attributes:
+        target: what is turned.
+        text: (D,) feature of the text.
+        angle: the part of the arc, 0 to 1.
+        away: turn to the side that lacks the text.
+    """
+
+    target: Target
+    text: Tensor
+    angle: float
+    away: bool
+
+    def __call__(self, own: Tensor) -> Tensor:
+        return rotate(self.target(own), self.text.to(own), self.angle, self.away)
+
+
+@dataclass(frozen=True)
+class Centred:
+    """The prompt's own direction, plus how another target differs from the centre of many pictures.
+
+    Attributes:
+        target: what is compared with the centre.
+        centre: (D,) what the embedding, or a mixture, has of the centre in it.
+        strength: of the difference, against 1 for the prompt's own direction.
+    """
+
+    target: Target
+    centre: Tensor
+    strength: float
+
+    def __call__(self, own: Tensor) -> Tensor:
+        return centred(own, self.target(own), self.centre.to(own), self.strength)
