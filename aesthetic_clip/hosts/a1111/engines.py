@@ -68,8 +68,13 @@ class EngineEncoder(WebUIEncoder):
 class _EngineTextEncoder(TransformersTextEncoder):
     """A transformers CLIP whose layers may add LoRA, or a scale, to their weights in every forward pass."""
 
+    def is_trained(self, name: str) -> bool:
+        return super().is_trained(name) and not name.endswith(_SCALE)
+
     def weights(self, ids: Tensor) -> Weights:
         weights = super().weights(ids)
+        for name in [name for name in weights.fixed if name.endswith(_SCALE)]:
+            del weights.fixed[name]
         for name, layer in self.module.named_modules():
             for kind in ("weight", "bias"):
                 if (key := f"{name}.{kind}") in weights.parameters:
