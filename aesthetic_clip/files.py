@@ -218,14 +218,14 @@ def locked(folder: Path, patience: float = _PATIENCE) -> Iterator[None]:
     """
     deadline = time.monotonic() + patience
     with _guard:
-        own = _thread_locks.setdefault(os.path.realpath(folder), threading.Lock())
-    if not own.acquire(timeout=patience):
+        lock = _thread_locks.setdefault(os.path.realpath(folder), threading.Lock())
+    if not lock.acquire(timeout=patience):
         raise _busy(folder)
     try:
         with _process_lock(folder, deadline):
             yield
     finally:
-        own.release()
+        lock.release()
 
 
 def _busy(folder: Path) -> AestheticError:

@@ -58,14 +58,14 @@ def rotate(embedding: Tensor, text: Tensor, angle: float, away: bool) -> Tensor:
     return unit(slerp(embedding, goal, angle))
 
 
-def centred(own: Tensor, embedding: Tensor, centre: Tensor, strength: float) -> Tensor:
+def centred(feature: Tensor, embedding: Tensor, centre: Tensor, strength: float) -> Tensor:
     """A prompt's own direction, plus how an embedding differs from the centre of many pictures.
 
     Neither what all pictures have in common (the gap between images and texts) nor what
     the prompt does not say is in it.
 
     Args:
-        own: (D,) the prompt's feature, any length.
+        feature: (D,) the prompt's feature, any length.
         embedding: (D,) unit vector, of one embedding or a mixture.
         centre: (D,) what ``embedding`` holds of the centre, any length.
         strength: of the difference, which is scaled to length 1 as the prompt's own direction is.
@@ -73,7 +73,7 @@ def centred(own: Tensor, embedding: Tensor, centre: Tensor, strength: float) -> 
     Returns:
         (D,) unit vector.
     """
-    return unit(unit(own) + strength * unit(embedding - centre))
+    return unit(unit(feature) + strength * unit(embedding - centre))
 
 
 def mean_direction(vectors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

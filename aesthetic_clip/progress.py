@@ -26,7 +26,7 @@ def part(progress: Progress, before: int, total: int | None = None) -> Progress:
         total: what the whole is made of; None if the part says that itself.
     """
 
-    def shifted(done: int, own: int, line: str = "") -> None:
-        progress(before + done, own if total is None else total, line)
+    def shifted(done: int, of_part: int, line: str = "") -> None:
+        progress(before + done, of_part if total is None else total, line)
 
     return shifted

@@ -25,7 +25,7 @@ from aesthetic_clip.create.averaging import FeatureSum
 from aesthetic_clip.create.parts import Part, Shard, embedding_of, load_part, merge_parts, save_part
 from aesthetic_clip.embeddings import library as libraries
 from aesthetic_clip.embeddings.embedding import Embedding, load
-from aesthetic_clip.embeddings.library import Library, library
+from aesthetic_clip.embeddings.library import Library, open_library
 from aesthetic_clip.embeddings.mixing import mix
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.geometry import unit
@@ -70,7 +70,7 @@ class Worker:
 
     def save(self, embedding: Embedding) -> None:
         name, overwrite = self.name(), self.random.random() < 0.5
-        shelf = self.library if self.random.random() < 0.7 else library(self.library.folders[1:])
+        shelf = self.library if self.random.random() < 0.7 else open_library(self.library.folders[1:])
         shelf.save_new(embedding, name, overwrite)
         os.write(self.log, f"{embedding.digest}\n".encode())
         with contextlib.suppress(AestheticError):
@@ -105,7 +105,7 @@ class Worker:
 
 
 def library_in(root: Path) -> Library:
-    return library([root / "home", root / "old home"])
+    return open_library([root / "home", root / "old home"])
 
 
 def kill_one(root: Path, seed: int, after: float) -> None:
@@ -153,7 +153,7 @@ def an_hour_later(root: Path) -> None:
     worker = Worker(root, 0)
     last = Embedding("x", {VIT_L: worker.vector()})
     for folder in worker.library.folders:
-        library([folder]).save_new(last, "last", overwrite=True)
+        open_library([folder]).save_new(last, "last", overwrite=True)
     worker.library.export("last", root / "out" / "last.pt", overwrite=True)
     with contextlib.suppress(AestheticError):  # the name it takes may be taken
         worker.merge()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..demo import DEMO, LR
 from ..embeddings.embedding import Embedding
-from ..embeddings.library import Library, library
+from ..embeddings.library import Library, open_library
 from ..embeddings.mixing import nearest
 from ..errors import AestheticError, first_line
 from ..files import probe_writable
@@ -43,7 +43,7 @@ def add_library(parser: argparse.ArgumentParser) -> None:
 
 def library_of(args: argparse.Namespace) -> Library:
     """The embedding folders."""
-    return library(args.library or [default_folder()])
+    return open_library(args.library or [default_folder()])
 
 
 def add_note(parser: argparse.ArgumentParser) -> None:

@@ -70,8 +70,8 @@ class Create(Command):
         )
 
     def run(self, args: argparse.Namespace) -> None:
-        lib = arguments.library_of(args)
-        name = lib.reserve(args.name, args.overwrite)
+        library = arguments.library_of(args)
+        name = library.reserve(args.name, args.overwrite)
         if args.from_npy:
             if args.folders or args.space or args.encoder:
                 raise AestheticError(
@@ -81,7 +81,7 @@ class Create(Command):
                 )
             with bar("row", unit_scale=True) as progress:
                 part = sum_npy(args.from_npy, raw=args.raw, where=args.filter, shard=args.shard, progress=progress)
-            keep_part(part, args, lib, name)
+            keep_part(part, args, library, name)
             return
         if args.filter:
             raise AestheticError(
@@ -89,7 +89,7 @@ class Create(Command):
                 "--filter reads the metadata of .npy files.",
                 "Give it with --from-npy, or leave it out.",
             )
-        from_pictures(args, lib, name)
+        from_pictures(args, library, name)
 
 
 def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,14 +121,14 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def from_pictures(args: argparse.Namespace, lib: Library, name: str) -> None:
+def from_pictures(args: argparse.Namespace, library: Library, name: str) -> None:
     """Make the embedding, or this machine's part of it, and print it.
 
     Raises:
         AestheticError: no pictures, no encoder, or nothing can be saved.
     """
     # Here, so that the other commands start without image and encoder libraries.
-    from ..create.pictures import checked_batch_size, create, keep
+    from ..create.pictures import checked_batch_size, create, save_result
     from ..create.sources import find_images, left_out_line, skipped_lines
 
     spaces = [_space(text) for text in args.space or [VIT_L.name]]
@@ -156,13 +156,13 @@ def from_pictures(args: argparse.Namespace, lib: Library, name: str) -> None:
         tell(left_out_line(result.left_out))
     if args.shard != WHOLE:
         reasons = Counter(skipped.reason for skipped in result.skipped)
-        keep_part(Part(result.sums, result.source_hash, args.shard, reasons, result.model_ids), args, lib, name)
+        keep_part(Part(result.sums, result.source_hash, args.shard, reasons, result.model_ids), args, library, name)
         return
-    embedding, preview = keep(result, lib, name, args.note, args.overwrite)
+    embedding, preview = save_result(result, library, name, args.note, args.overwrite)
     say(embedding.path)
     if preview:
         say(preview)
-    arguments.describe(embedding, lib)
+    arguments.describe(embedding, library)
 
 
 def _space(text: str) -> Space:
@@ -176,25 +176,25 @@ def _space(text: str) -> Space:
     return space
 
 
-def part_path(lib: Library, name: str, shard: Shard) -> Path:
+def part_path(library: Library, name: str, shard: Shard) -> Path:
     """Where a part of an embedding to be is kept."""
-    return lib.folders[0] / PARTS / f"{name}.{shard.number}-of-{shard.of}.safetensors"
+    return library.folders[0] / PARTS / f"{name}.{shard.number}-of-{shard.of}.safetensors"
 
 
-def keep_part(part: Part, args: argparse.Namespace, lib: Library, name: str) -> None:
+def keep_part(part: Part, args: argparse.Namespace, library: Library, name: str) -> None:
     """Save a part for ``merge``, or all there is as an embedding, and print it."""
     for why, count in part.skipped.items():
         tell(f"skipped {count}: {why}")
     if part.shard == WHOLE:
-        keep_embedding(embedding_of(part, name, args.note), args.overwrite, lib)
+        keep_embedding(embedding_of(part, name, args.note), args.overwrite, library)
         return
-    path = part_path(lib, name, part.shard)
+    path = part_path(library, name, part.shard)
     save_part(part, path)
     say(path)
 
 
-def keep_embedding(embedding: Embedding, overwrite: bool, lib: Library) -> None:
+def keep_embedding(embedding: Embedding, overwrite: bool, library: Library) -> None:
     """Save an embedding and print all about it."""
-    path = lib.save_new(embedding, embedding.name, overwrite)
+    path = library.save_new(embedding, embedding.name, overwrite)
     say(path)
-    arguments.describe(replace(embedding, path=path), lib)
+    arguments.describe(replace(embedding, path=path), library)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ..demo import DEMO, GUIDANCE_SCALE, SAMPLING_STEPS
-from ..embeddings.library import Library, library
+from ..embeddings.library import Library, open_library
 from ..errors import AestheticError, Remedy
 from ..files import write_atomically
 from ..settings import Settings
@@ -90,10 +90,10 @@ class Demo(Command):
         _make(args, arguments.library_of(args))
 
 
-def _make(args: argparse.Namespace, own: Library) -> None:
+def _make(args: argparse.Namespace, library: Library) -> None:
     """Make the embedding, the pictures and the grid, and print what was measured."""
     # Here, so that the other commands start without these libraries.
-    from ..create.pictures import keep
+    from ..create.pictures import save_result
     from ..demo import world
     from ..demo.loading import CENTRE, drawn_result
     from ..hosts.diffusers.infotext import png
@@ -102,9 +102,9 @@ def _make(args: argparse.Namespace, own: Library) -> None:
     base = settings_of(args, suits, leave_out=_GIVEN_OTHERWISE)
     columns = [base.replaced({"steps": steps}) for steps in args.aesthetic_steps]
     arguments.try_folder(args.outdir)
-    shelf = library([args.outdir, *own.folders])
+    library = open_library([args.outdir, *library.folders])
     folder = args.folder or _drawn(args.style, args.outdir / "pictures" / args.style)
-    name = shelf.refuse_taken(args.folder.resolve().name if args.folder else args.style, overwrite=True)
+    name = library.refuse_taken(args.folder.resolve().name if args.folder else args.style, overwrite=True)
     model = load_model(args)
     model.sample_with("DDIM")
     with contextlib.ExitStack() as stack:
@@ -112,9 +112,9 @@ def _make(args: argparse.Namespace, own: Library) -> None:
             stack.enter_context(image_encoder(space, model.image_encoder or "", model.device, args.yes))
             for space in _spaces(model)
         ]
-        embedding, preview = _embedding(folder, encoders, name, shelf)
+        embedding, preview = _embedding(folder, encoders, name, library)
         if base.centre == CENTRE:
-            keep(drawn_result(encoders[0], world.LOOKS), shelf, CENTRE, overwrite=True)
+            save_result(drawn_result(encoders[0], world.LOOKS), library, CENTRE, overwrite=True)
         prompt = args.prompt or _prompt(args.ckpt)
         scale = args.scale
         if scale is None:
@@ -124,7 +124,7 @@ def _make(args: argparse.Namespace, own: Library) -> None:
         for settings in columns:
             with bar("step", desc="personalising", leave=False) as progress:
                 encoded = model.encode(
-                    prompt, settings.replaced({"embedding": embedding.name}), shelf, progress=progress
+                    prompt, settings.replaced({"embedding": embedding.name}), library, progress=progress
                 )
             pictures = model.pictures([encoded] * len(seeds), list(seeds), args.ddim_steps, scale)
             numbers: Sequence[float] = encoded.similarities[0].get(encoders[0].space.name, ())
@@ -169,9 +169,9 @@ def _spaces(model: Generator) -> list[Space]:
 
 
 def _embedding(
-    folder: Path, encoders: Sequence[ImageEncoder], name: str, shelf: Library
+    folder: Path, encoders: Sequence[ImageEncoder], name: str, library: Library
 ) -> tuple[Embedding, Path | None]:
-    from ..create.pictures import create, keep
+    from ..create.pictures import create, save_result
     from ..create.sources import find_images, left_out_line, skipped_lines
 
     result = create(find_images([folder]), encoders)
@@ -179,7 +179,7 @@ def _embedding(
         tell(f"skipped {line}")
     if result.left_out:
         tell(left_out_line(result.left_out))
-    embedding, preview = keep(result, shelf, name, overwrite=True)
+    embedding, preview = save_result(result, library, name, overwrite=True)
     cosines = ", ".join(f"{cosine:.3f} in {space.name}" for space, cosine in result.mean_cosine.items())
     say(f"{embedding.path}: {result.used} pictures, mean cosine to their mean {cosines}")
     return embedding, preview

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ..demo import DEMO, GUIDANCE_SCALE
-from ..embeddings.library import Library, library
+from ..embeddings.library import Library, open_library
 from ..errors import AestheticError, Interrupted, Remedy
 from ..settings import Settings
 from ..spaces import Space
@@ -47,7 +47,7 @@ class Ui(Command):
         _serve(args, arguments.library_of(args))
 
 
-def _serve(args: argparse.Namespace, own: Library) -> None:
+def _serve(args: argparse.Namespace, library: Library) -> None:
     """Serve the page until it is stopped."""
     # Here, so that the other commands start without gradio.
     from ..pages import local_page as page
@@ -57,13 +57,13 @@ def _serve(args: argparse.Namespace, own: Library) -> None:
     model.sample_with("DDIM")
     jobs = page.Jobs()
     with tempfile.TemporaryDirectory() as examples:
-        shelf, scale, initial = own, USUAL_SCALE, Settings()
+        scale, initial = USUAL_SCALE, Settings()
         if arguments.is_demo(args):
             _write_examples(Path(examples))
-            shelf = library([*own.folders, examples])
+            library = open_library([*library.folders, examples])
             scale, initial = GUIDANCE_SCALE, arguments.demo_settings()
         host = TabHost(
-            library=lambda: shelf,
+            library=lambda: library,
             spaces=lambda: model.spaces,
             encoder=lambda space, download: _image_encoder(model, jobs, space, download),
             text_features=jobs.alone(model.text_features),
@@ -75,14 +75,14 @@ def _serve(args: argparse.Namespace, own: Library) -> None:
             folders_allowed=_is_own_machine(args.host),
         )
         built = page.build(
-            host, jobs, lambda order: _pair(model, shelf, jobs, order), args.ckpt, model.size, scale, initial
+            host, jobs, lambda order: _pair(model, library, jobs, order), args.ckpt, model.size, scale, initial
         )
         page.launch(
-            built, jobs, _bracketed(args.host), args.port, [str(folder) for folder in shelf.folders], args.browser
+            built, jobs, _bracketed(args.host), args.port, [str(folder) for folder in library.folders], args.browser
         )
 
 
-def _pair(model: Generator, shelf: Library, jobs: Jobs, order: Order) -> Pair:
+def _pair(model: Generator, library: Library, jobs: Jobs, order: Order) -> Pair:
     from ..hosts.diffusers.infotext import infotext, png
     from ..hosts.diffusers.prompts import split_tags
     from ..pages.local_page import Pair
@@ -99,7 +99,7 @@ def _pair(model: Generator, shelf: Library, jobs: Jobs, order: Order) -> Pair:
     guidance = order.guidance_scale > 1
     personalising, sampling = (functools.partial(progress, what) for what in ("Personalising", "Sampling"))
     encoded = [
-        model.encode(prompt, settings, shelf, order.negative_prompt, guidance, progress=personalising)
+        model.encode(prompt, settings, library, order.negative_prompt, guidance, progress=personalising)
         for prompt, settings in ((plain_prompt, Settings()), (order.prompt, order.settings))
     ]
     before, after = model.pictures(
@@ -121,23 +121,23 @@ def _pair(model: Generator, shelf: Library, jobs: Jobs, order: Order) -> Pair:
 def _image_encoder(model: Generator, jobs: Jobs, space: Space, download: bool) -> ImageEncoder:
     from ..clip.image_encoder import load_encoder
 
-    own = model.image_encoder if space in model.spaces else None
+    brought = model.image_encoder if space in model.spaces else None
     return load_encoder(
-        space, own or "", device=model.device, allow_download=lambda size, what: download, progress=jobs.progress
+        space, brought or "", device=model.device, allow_download=lambda size, what: download, progress=jobs.progress
     )
 
 
 def _write_examples(folder: Path) -> None:
     """Embeddings of the demonstration world's styles."""
-    from ..create.pictures import keep
+    from ..create.pictures import save_result
     from ..demo import loading, world
 
     encoder = loading.load_image_encoder()
-    shelf = library([folder])
+    library = open_library([folder])
     note = "drawn by the demonstration world"
     for style in world.STYLES:
-        keep(loading.drawn_result(encoder, [style]), shelf, f"{DEMO} {style}", note)
-    keep(loading.drawn_result(encoder, world.LOOKS), shelf, loading.CENTRE, note)
+        save_result(loading.drawn_result(encoder, [style]), library, f"{DEMO} {style}", note)
+    save_result(loading.drawn_result(encoder, world.LOOKS), library, loading.CENTRE, note)
 
 
 def _bracketed(address: str) -> str:

@@ -295,14 +295,14 @@ def _fill(module: nn.Module, files: Sequence[Path], prefix: str) -> None:
                 for name, short in names.items()
                 if short.startswith(prefix) and short.removeprefix(prefix) in wanted
             }
-            for name, own in there.items():
-                if content.tensors[name] != wanted[own]:
+            for name, inner in there.items():
+                if content.tensors[name] != wanted[inner]:
                     raise UnreadableFile(
-                        f"Its tensor {quoted(own)} has the shape {content.tensors[name]}, "
-                        f"the model's has {wanted[own]}.",
+                        f"Its tensor {quoted(inner)} has the shape {content.tensors[name]}, "
+                        f"the model's has {wanted[inner]}.",
                         "Take the file of the right model.",
                     )
-            at_most = _WIDEST_ELEMENT * sum(math.prod(wanted[own]) for own in there.values())
+            at_most = _WIDEST_ELEMENT * sum(math.prod(wanted[inner]) for inner in there.values())
             state.update((there[name], tensor) for name, tensor in content.read(there, at_most).items())
     missing = [name for name in wanted if name not in state and not name.endswith("position_ids")]
     if missing:

@@ -233,7 +233,7 @@ def to_embedding(result: CreateResult, name: str, note: str = "") -> Embedding:
     return Embedding(name, {space: total.vector for space, total in result.sums.items()}, metadata)
 
 
-def keep(
+def save_result(
     result: CreateResult, library: Library, name: str, note: str = "", overwrite: bool = False
 ) -> tuple[Embedding, Path | None]:
     """Save the result in the library, and its contact sheet as the preview beside it.

@@ -20,7 +20,7 @@ from .embedding import SUFFIXES, Embedding, load, to_bytes
 from .names import check_name, listed
 from .scan import PREVIEW_SUFFIXES, Entry, LeftOut, scan, tell_once
 
-__all__ = ["TRASH", "Entry", "LeftOut", "Library", "Trashed", "check_name", "library"]
+__all__ = ["TRASH", "Entry", "LeftOut", "Library", "Trashed", "check_name", "open_library"]
 
 TRASH = ".trash"
 _BIN_NAME = "%Y%m%d-%H%M%S-%f"
@@ -557,6 +557,6 @@ def _refused(failed: str, error: OSError | ValueError) -> AestheticError:
     )
 
 
-def library(folders: Sequence[Path | str]) -> Library:
+def open_library(folders: Sequence[Path | str]) -> Library:
     """A library of these folders, each once, missing ones included (they may appear later)."""
     return Library(tuple(dict.fromkeys(Path(folder).absolute() for folder in folders)))

@@ -18,8 +18,8 @@ from ..geometry import centred, rotate
 class Target(Protocol):
     """Says where one prompt's feature is to go."""
 
-    def __call__(self, own: Tensor) -> Tensor:
-        """Unit vector (D,) of the dtype and on the device of ``own``, the prompt's feature (D,) of any length."""
+    def __call__(self, feature: Tensor) -> Tensor:
+        """Unit vector (D,) of the dtype and on the device of ``feature``, the prompt's feature (D,) of any length."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Toward:
 
     vector: Tensor
 
-    def __call__(self, own: Tensor) -> Tensor:
-        return self.vector.to(own)
+    def __call__(self, feature: Tensor) -> Tensor:
+        return self.vector.to(feature)
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Turned:
     angle: float
     away: bool
 
-    def __call__(self, own: Tensor) -> Tensor:
-        return rotate(self.target(own), self.text.to(own), self.angle, self.away)
+    def __call__(self, feature: Tensor) -> Tensor:
+        return rotate(self.target(feature), self.text.to(feature), self.angle, self.away)
 
 
 @dataclass(frozen=True)
@@ -70,5 +70,5 @@ class Centred:
     centre: Tensor
     strength: float
 
-    def __call__(self, own: Tensor) -> Tensor:
-        return centred(own, self.target(own), self.centre.to(own), self.strength)
+    def __call__(self, feature: Tensor) -> Tensor:
+        return centred(feature, self.target(feature), self.centre.to(feature), self.strength)

@@ -139,7 +139,7 @@ class Form:
             except AestheticError as error:
                 return {**failed(), self._message: messages.error(error, self._remedies)}
         except Interrupted:
-            return {self._message: messages.told(self._interrupted)}
+            return {self._message: messages.note(self._interrupted)}
         except Exception as error:  # gradio would show the exception's type alone, and lose what the page shows
             _log.exception("Aesthetic Gradients: %s failed", handler.__name__)
             fault = AestheticError("That did not work.", f"{first_line(error)}.", "The console says more.")

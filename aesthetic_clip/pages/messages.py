@@ -30,7 +30,7 @@ _SIMILAR = 5
 _THUMBNAIL = 48
 
 
-def told(line: str) -> Markup:
+def note(line: str) -> Markup:
     """One sentence."""
     return html("<p>{}</p>", line)
 
@@ -124,7 +124,7 @@ def curve(similarities: Mapping[str, Sequence[float]]) -> Markup:
                 dots,
             )
         )
-    return joined(parts) or told("Nothing was moved.")
+    return joined(parts) or note("Nothing was moved.")
 
 
 def table(library: Library) -> Markup:
@@ -147,8 +147,8 @@ def table(library: Library) -> Markup:
         rows.append(html("<tr>{}</tr>", joined(html("<td>{}</td>", cell) for cell in cells)))
     titles = ("", "Name", "Spaces", "Images", "Date", "Note")
     head = html("<tr>{}</tr>", joined(html("<th align='left'>{}</th>", title) for title in titles))
-    empty = joined([]) if rows else told("There are no embeddings yet.")
-    missing = joined(told(str(left_out)) for left_out in library.left_out())
+    empty = joined([]) if rows else note("There are no embeddings yet.")
+    missing = joined(note(str(left_out)) for left_out in library.left_out())
     return html("<table>{}{}</table>{}{}", head, joined(rows), empty, missing)
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from aesthetic_clip.clip.image_encoder import load_encoder
-from aesthetic_clip.embeddings.library import library
+from aesthetic_clip.embeddings.library import open_library
 from aesthetic_clip.errors import Interrupted
 from aesthetic_clip.pages import local_page as page
 from aesthetic_clip.pages.local_page import Order, Pair
@@ -35,7 +35,7 @@ def png(picture: Image.Image) -> bytes:
 
 def main(port: int, folder: str, encoder: str) -> None:
     jobs = page.Jobs()
-    shelf = library([folder])
+    shelf = open_library([folder])
 
     def generate(order: Order) -> Pair:
         end = time.monotonic() + (60 if order.prompt == SLOW else 5)  # long enough to be seen on a busy machine

@@ -176,9 +176,9 @@ class Bench:
         self, pictures: Tensor, pairs: Sequence[tuple[world.Content, int]], condition: Condition, style: str
     ) -> list[dict[str, Any]]:
         similarities = self.similarity(pictures, self.embeddings[style]).tolist()
-        said = loading.classify(self.classifier, pictures)
-        read = {name: [Classifier.FIELDS[name][i] for i in p.argmax(-1).tolist()] for name, p in said.items()}
-        chance = said["look"][:, Classifier.FIELDS["look"].index(style)].tolist()
+        readings = loading.classify(self.classifier, pictures)
+        read = {name: [Classifier.FIELDS[name][i] for i in p.argmax(-1).tolist()] for name, p in readings.items()}
+        chance = readings["look"][:, Classifier.FIELDS["look"].index(style)].tolist()
         return [
             {
                 "condition": condition.key,
@@ -360,8 +360,8 @@ def quality(bench: Bench, pictures: int = 200) -> dict[str, Any]:
     truth = train.labels(scenes)
     right: dict[str, dict[str, float]] = {}
     for name, images in (("drawn", drawn / 255), ("restored", restored)):
-        said = loading.classify(bench.classifier, images)
-        right[name] = {f: round(float((said[f].argmax(-1) == truth[f]).float().mean()), 3) for f in truth}
+        readings = loading.classify(bench.classifier, images)
+        right[name] = {f: round(float((readings[f].argmax(-1) == truth[f]).float().mean()), 3) for f in truth}
     encoder = bench.image_encoder
     features = unit(encoder.encode(normalise(drawn, encoder.mean, encoder.std)))
     known: dict[str, Tensor] = {}

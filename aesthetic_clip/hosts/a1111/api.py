@@ -121,7 +121,7 @@ def _router() -> APIRouter:
     @router.post("/embeddings")
     def create_embedding(request: CreateRequest) -> dict[str, Any]:
         # Here, so that the WebUI starts without it.
-        from ...create.pictures import checked_batch_size, create, keep
+        from ...create.pictures import checked_batch_size, create, save_result
 
         with _answered():
             library = options.embeddings()
@@ -142,7 +142,7 @@ def _router() -> APIRouter:
                     raw=request.raw,
                     progress=show_progress,
                 )
-            embedding, _ = keep(result, library, name, note, request.overwrite)
+            embedding, _ = save_result(result, library, name, note, request.overwrite)
             skipped = [{"name": name, "reason": printable(reason)} for name, reason in result.skipped]
             return {**_described(embedding), "used": result.used, "skipped": skipped}
 

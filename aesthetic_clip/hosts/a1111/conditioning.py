@@ -76,15 +76,15 @@ def _watch(_done: int, _total: int, line: str) -> None:
 @contextlib.contextmanager
 def _replaced(owner: Any, name: str, replacement: Callable[..., Any]) -> Iterator[None]:
     # On the instance, and only meanwhile: another extension's own replacement is called and put back.
-    own = owner.__dict__.get(name)
+    instance_attribute = owner.__dict__.get(name)
     setattr(owner, name, replacement)
     try:
         yield
     finally:
-        if own is None:
+        if instance_attribute is None:
             delattr(owner, name)
         else:
-            setattr(owner, name, own)
+            setattr(owner, name, instance_attribute)
 
 
 class _StandIn:

@@ -9,7 +9,7 @@ import gradio as gr
 from modules import paths, shared
 
 from ...clip.text_projection import ProjectionSources
-from ...embeddings.library import LeftOut, Library, library
+from ...embeddings.library import LeftOut, Library, open_library
 from ...embeddings.scan import tell_once
 from ...method.optimize import Memory
 from ...printable import printable
@@ -100,7 +100,7 @@ def embeddings() -> Library:
             tell_once([LeftOut(printable(str(chosen)), "the folder named in the settings is not there")])
         except (OSError, ValueError):  # the library says so
             pass
-    return library(folders)
+    return open_library(folders)
 
 
 def projection_sources() -> ProjectionSources:

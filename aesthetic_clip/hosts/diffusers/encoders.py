@@ -109,8 +109,8 @@ class PipelineEncoder:
             return TransformersTextEncoder(self.module, projection.weight.T)
         if self.width == VIT_H.dim:
             return self._completed(self.tower or _cached_tower(VIT_H) or self._no_tower())
-        own = self.folder / PROJECTION_FILE if self.folder else None
-        source = self.tower or (own if own and own.is_file() else None)
+        beside = self.folder / PROJECTION_FILE if self.folder else None
+        source = self.tower or (beside if beside and beside.is_file() else None)
         return TransformersTextEncoder(self.module, self._projection(source))
 
     def token_ids(self, text: str) -> Tensor:
@@ -133,17 +133,17 @@ class PipelineEncoder:
 
     def _completed(self, tower: Path) -> TextEncoder:
         """With the layers that ``tower`` has beyond the pipeline's."""
-        own = _inner(self.module).encoder.layers
-        last = len(own) - 1
+        present = _inner(self.module).encoder.layers
+        last = len(present) - 1
         file = _tower_file(tower)
         layers = read_layers(file, last)
         if last not in layers:
             raise AestheticError(
                 f"{tower} does not complete the pipeline's text encoder.",
-                f"It has no text tower of {len(own)} layers or more.",
+                f"It has no text tower of {len(present)} layers or more.",
                 "Give the whole published CLIP that the pipeline's text encoder was cut from.",
             )
-        _refuse_stranger(own[last].mlp.fc1.weight, layers.pop(last)["mlp.fc1.weight"], tower)
+        _refuse_stranger(present[last].mlp.fc1.weight, layers.pop(last)["mlp.fc1.weight"], tower)
         projection = self._projection(file)
         if not layers:
             return TransformersTextEncoder(self.module, projection)
@@ -231,8 +231,9 @@ def pipeline_encoders(pipe: Any, tower: Path | None) -> list[PipelineEncoder]:
             "Choose a model of one of these families.",
         )
     folder = Path(str(getattr(pipe.config, "_name_or_path", None) or ""))
-    own, convert = folder if folder.is_dir() else None, getattr(pipe, "maybe_convert_prompt", None)
+    local, convert = folder if folder.is_dir() else None, getattr(pipe, "maybe_convert_prompt", None)
     encoders = [
-        PipelineEncoder(module, tokenizer, module.config.hidden_size, None, own, convert) for module, tokenizer in found
+        PipelineEncoder(module, tokenizer, module.config.hidden_size, None, local, convert)
+        for module, tokenizer in found
     ]
     return [replace(encoders[0], tower=tower), *encoders[1:]]

@@ -186,11 +186,11 @@ class Generator:
             more["latents"] = noise.batch(len(rows), fixed_noise, drawn=eta > 0).to(self.device, self.pipe.unet.dtype)
         if progress is not None:
 
-            def told(_pipe: Any, step: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            def after_step(_pipe: Any, step: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
                 progress(step + 1, steps, "")
                 return tensors
 
-            more["callback_on_step_end"] = told
+            more["callback_on_step_end"] = after_step
         try:
             return self.pipe(
                 **{name: torch.cat([row[name] for row in rows]) for name in rows[0]},

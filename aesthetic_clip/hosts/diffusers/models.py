@@ -208,6 +208,6 @@ def _from_safetensors(diffusers: Any, path: Path, safe: Path, dtype: torch.dtype
 
 def _reason(error: Exception) -> str:
     # The first sentence of what may be a page.
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    said = re.split(r"(?<=[.!?]) ", said)[0].rstrip(".")
-    return (said if len(said) <= _LONGEST_REASON else said[:_LONGEST_REASON] + "..") + "."
+    sentence = (str(error).strip() or type(error).__name__).splitlines()[0]
+    sentence = re.split(r"(?<=[.!?]) ", sentence)[0].rstrip(".")
+    return (sentence if len(sentence) <= _LONGEST_REASON else sentence[:_LONGEST_REASON] + "..") + "."

@@ -37,13 +37,13 @@ def borrowed(pipe: Any) -> Iterator[Any]:
     with locked(*{id(part): part for part in map(unwrapped, found) if part is not None}.values()):
         device = pipe._execution_device if hasattr(pipe, "_execution_device") else None
         # Of a class of its own, since diffusers asks the hooks that are not here for the device.
-        own: Any = object.__new__(type(type(pipe).__name__, (type(pipe),), {"_execution_device": device}))
-        own.__dict__.update(pipe.__dict__)
+        copied: Any = object.__new__(type(type(pipe).__name__, (type(pipe),), {"_execution_device": device}))
+        copied.__dict__.update(pipe.__dict__)
         for name in _ENCODERS:
             module = unwrapped(getattr(pipe, name, None))
             if isinstance(module, nn.Module):
-                own.__dict__[name] = private(module, device)
-        yield own
+                copied.__dict__[name] = private(module, device)
+        yield copied
 
 
 def unwrapped(module: Any) -> Any:

@@ -113,15 +113,15 @@ def encode_prompts(
     split = [split_tags(text) for text in texts]
     plain = [text for text, _ in split]
     tastes = [taste(settings, tags, lambda name: _load(embeddings, name)) for _, tags in split]
-    with borrowed(pipe) as own, torch.no_grad():
-        encoders = pipeline_encoders(own, Path(text_tower).expanduser() if text_tower else None)
+    with borrowed(pipe) as private, torch.no_grad():
+        encoders = pipeline_encoders(private, Path(text_tower).expanduser() if text_tower else None)
         # Those of latent consistency take no negative prompt.
         guidance = guidance and "negative_prompt_embeds" in inspect.signature(type(pipe).__call__).parameters
         if not any(tastes):
             # All at once and by the caller's own, compiled or not: a batch may differ in the last bit.
-            outputs = _encode(pipe if clip_skip is None else own, plain, negatives, guidance, clip_skip)
+            outputs = _encode(pipe if clip_skip is None else private, plain, negatives, guidance, clip_skip)
             return PromptEmbeddings(**_named(outputs), similarities=tuple({} for _ in texts))
-        works = [_Work(own, encoders, it, guidance, clip_skip) for it in tastes]
+        works = [_Work(private, encoders, it, guidance, clip_skip) for it in tastes]
         total, before, rows = sum(work.steps for work in works), 0, []
         for i, (work, text) in enumerate(zip(works, plain)):
             negative = None if negatives is None else negatives[i]

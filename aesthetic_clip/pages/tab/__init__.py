@@ -58,8 +58,8 @@ def build(host: TabHost, elsewhere: Sequence[Any]) -> Tab:
         with gr.TabItem("Create", id="create"):
             form = create_form.build(host)
         with gr.TabItem("Library", id="library"):
-            shelf = library_form.build(host)
-    lists = Lists(host.library, elsewhere, shelf.pickers, shelf.table, messages.table)
+            library = library_form.build(host)
+    lists = Lists(host.library, elsewhere, library.pickers, library.table, messages.table)
     form.connect(lists)
-    shelf.connect(lists)
+    library.connect(lists)
     return Tab(form.sent, form.sent_accordion, lists)

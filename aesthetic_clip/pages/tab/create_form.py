@@ -72,7 +72,7 @@ class CreateForm:
             allow_download: bool,
         ) -> Updates:
             # Here, so that a program with this page starts without it.
-            from ...create.pictures import create, keep
+            from ...create.pictures import create, save_result
             from ...create.sources import Sources
 
             library = host.library()
@@ -102,7 +102,7 @@ class CreateForm:
                     progress=host.progress,
                     keep_partial=keep_partial,
                 )
-            embedding, sheet = keep(result, library, name, note, overwrite)
+            embedding, sheet = save_result(result, library, name, note, overwrite)
             made = messages.created(embedding, result, library, _within(named, result.skipped))
             return {**lists.fresh(), "preview": sheet, "result": made}
 

@@ -72,7 +72,7 @@ class LibraryForm:
 
         def change(chosen_one: list[str], chosen_several: list[str], **values: Any) -> Updates:
             before = host.library().names()
-            updates = {"message": messages.told(action(**values)), **lists.fresh()}
+            updates = {"message": messages.note(action(**values)), **lists.fresh()}
             names = host.library().names()
             # Choices change only where they have to, since people may go on choosing meanwhile.
             if chosen_one and chosen_one[0] not in names:
@@ -212,7 +212,7 @@ def _looks(host: TabHost) -> Mapping[str, tuple[str, Callable[..., tuple[Any, An
             exported.popleft().cleanup()
         file = Path(exported[-1].name, f"{PurePosixPath(name).name}{suffix}")
         host.library().export(name, file)
-        return str(file), messages.told(f"Exported: {name} as {suffix}.")
+        return str(file), messages.note(f"Exported: {name} as {suffix}.")
 
     def compare(several: list[str]) -> tuple[Any, Any]:
         embeddings = [host.library().load(name) for name in several]
@@ -230,7 +230,7 @@ def _looks(host: TabHost) -> Mapping[str, tuple[str, Callable[..., tuple[Any, An
                 "Choose two or more of one space.",
             )
         picture = similarity_picture(several, similarity_matrix(embeddings, shared[0]))
-        return picture, messages.told(f"Cosine similarity in {shared[0].name}.")
+        return picture, messages.note(f"Cosine similarity in {shared[0].name}.")
 
     def compare_text(several: list[str], text: str) -> tuple[Any, Any]:
         if not text.strip():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 
 from aesthetic_clip.embeddings.embedding import Embedding, load, save
-from aesthetic_clip.embeddings.library import TRASH, Library, library
+from aesthetic_clip.embeddings.library import TRASH, Library, open_library
 from aesthetic_clip.embeddings.names import check_name
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.geometry import unit
@@ -27,7 +27,7 @@ def embedding(name: str = "x", seed: int = 0, **metadata: str) -> Embedding:
 def lib(tmp_path: Path) -> Library:
     (tmp_path / "first").mkdir()
     (tmp_path / "second").mkdir()
-    return library([tmp_path / "first", tmp_path / "second"])
+    return open_library([tmp_path / "first", tmp_path / "second"])
 
 
 def files(folder: Path) -> list[str]:
@@ -41,7 +41,7 @@ def files(folder: Path) -> list[str]:
 @given(NAMES)
 def test_accepted_names_round_trip_and_stay_inside(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        lib = library([Path(folder) / "lib"])
+        lib = open_library([Path(folder) / "lib"])
         try:
             path = lib.save_new(embedding(), name)
         except AestheticError:
@@ -196,7 +196,7 @@ def test_writes_through_no_link_out_of_the_folder(lib: Library, tmp_path: Path) 
 def test_a_linked_folder_is_fine(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
-    lib = library([tmp_path / "link"])
+    lib = open_library([tmp_path / "link"])
     lib.save_new(embedding(), "a")
     lib.trash("a")
     assert len(files(tmp_path / "disk")) == 1
@@ -204,11 +204,11 @@ def test_a_linked_folder_is_fine(tmp_path: Path) -> None:
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "lib").write_bytes(b"")
-    lib = library([tmp_path / "lib"])
+    lib = open_library([tmp_path / "lib"])
     with pytest.raises(AestheticError, match="not saved"):
         lib.save_new(embedding(), "a")
     (tmp_path / "ok").mkdir()
-    lib = library([tmp_path / "ok"])
+    lib = open_library([tmp_path / "ok"])
     lib.save_new(embedding(), "a")
     (tmp_path / "ok" / TRASH).write_bytes(b"")
     with pytest.raises(AestheticError, match="not changed"):

@@ -16,7 +16,7 @@ import torch
 
 from aesthetic_clip.embeddings import scan as scanning
 from aesthetic_clip.embeddings.embedding import Embedding, save, to_bytes
-from aesthetic_clip.embeddings.library import Library, library
+from aesthetic_clip.embeddings.library import Library, open_library
 from aesthetic_clip.embeddings.scan import Entry
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.geometry import unit
@@ -35,7 +35,7 @@ DATA = to_bytes(embedding(), ".safetensors")
 @pytest.fixture
 def lib(tmp_path: Path) -> Library:
     """A good folder with one embedding in it, and a second one."""
-    lib = library([tmp_path / "first", tmp_path / "good"])
+    lib = open_library([tmp_path / "first", tmp_path / "good"])
     for folder in lib.folders:
         folder.mkdir()
     save(embedding(), lib.folders[1] / "fine.safetensors")
@@ -159,7 +159,7 @@ def a_file(folder: Path) -> Path:
 def test_a_folder_that_cannot_be_looked_at_is_told_once_and_the_rest_listed(
     lib: Library, make: object, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lib = library([*lib.folders, make(lib.folders[0])])  # type: ignore[operator]
+    lib = open_library([*lib.folders, make(lib.folders[0])])  # type: ignore[operator]
     lines = told(lib, caplog)
     assert len(lines) == 1
     assert why in lines[0]
@@ -196,7 +196,7 @@ def test_a_folder_without_permission(mortal: Path, mode: int, below: bool, caplo
     (shut / "x.safetensors").write_bytes(DATA)
     (mortal / "good").mkdir()
     (mortal / "good" / "fine.safetensors").write_bytes(DATA)
-    lib = library([mortal / "a", mortal / "good"])
+    lib = open_library([mortal / "a", mortal / "good"])
     shut.chmod(mode)
     try:
         lines = told(lib, caplog)
@@ -256,7 +256,7 @@ def test_deep_and_large_trees_have_a_bound(
 def test_a_thousand_are_listed_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(1000):
         (tmp_path / f"{i}.safetensors").write_bytes(DATA)
-    lib = library([tmp_path])
+    lib = open_library([tmp_path])
     start = time.process_time()
     entries = lib.entries()
     assert time.process_time() - start < 0.15
@@ -283,7 +283,7 @@ def only(lib: Library) -> Entry:
 
 @pytest.mark.usefixtures("settled")
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
-    lib = library([tmp_path])
+    lib = open_library([tmp_path])
     save(embedding(1), tmp_path / "a.safetensors")
     assert only(lib).load().digest == embedding(1).digest
     time.sleep(0.02)
@@ -300,7 +300,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 
 
 def test_one_that_changed_within_a_clock_tick_is_read_again(tmp_path: Path) -> None:
-    lib = library([tmp_path])
+    lib = open_library([tmp_path])
     for seed in range(20):
         save(embedding(seed), tmp_path / "a.safetensors")
         assert only(lib).load().digest == embedding(seed).digest
@@ -309,7 +309,7 @@ def test_one_that_changed_within_a_clock_tick_is_read_again(tmp_path: Path) -> N
 @pytest.mark.usefixtures("settled")
 def test_what_was_read_in_inference_mode_serves_gradients(tmp_path: Path) -> None:
     save(embedding(), tmp_path / "a.safetensors")
-    entry = only(library([tmp_path]))
+    entry = only(open_library([tmp_path]))
     with torch.inference_mode():
         entry.load()
     weight = torch.ones(768, requires_grad=True)
@@ -322,7 +322,7 @@ def test_what_is_kept_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(scanning, "_CACHE_BYTES", 20_000)
     for i in range(30):
         (tmp_path / f"{i}.safetensors").write_bytes(DATA)
-    for entry in library([tmp_path]).entries():
+    for entry in open_library([tmp_path]).entries():
         entry.load()
     assert scanning._cache._bytes <= 20_000
     assert len(scanning._cache._kept) < 10

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from aesthetic_clip.embeddings.embedding import Embedding, load, save
-from aesthetic_clip.embeddings.library import TRASH, Library, library
+from aesthetic_clip.embeddings.library import TRASH, Library, open_library
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import VIT_L
@@ -27,7 +27,7 @@ def embedding(seed: int = 0) -> Embedding:
 
 @pytest.fixture
 def lib(tmp_path: Path) -> Library:
-    lib = library([tmp_path / "home", tmp_path / "other"])
+    lib = open_library([tmp_path / "home", tmp_path / "other"])
     for folder in lib.folders:
         folder.mkdir()
     return lib
@@ -172,7 +172,7 @@ def test_a_disk_that_is_full_at_any_moment(
 ) -> None:
     for number in range(1, 60):
         root = tmp_path_factory.mktemp("full")
-        lib = library([root / "home", root / "other"])
+        lib = open_library([root / "home", root / "other"])
         for folder in lib.folders:
             folder.mkdir()
         prepared(lib)
@@ -343,7 +343,7 @@ def test_what_kills_leave_in_the_trash_is_tidied(lib: Library) -> None:
     empty.mkdir(parents=True)
     half.mkdir()
     (half / ".aesthetic-0123456789abcdef.tmp").write_bytes(b"half")
-    fresh = library(lib.folders)
+    fresh = open_library(lib.folders)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aesthetic_clip.embeddings.library._tidied", {})
         fresh.save_new(embedding(), "b")

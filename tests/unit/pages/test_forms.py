@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from aesthetic_clip.create.pictures import MAX_BATCH_SIZE
 from aesthetic_clip.embeddings.embedding import Embedding, save
-from aesthetic_clip.embeddings.library import library
+from aesthetic_clip.embeddings.library import open_library
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.pages import forms, local_page
@@ -99,7 +99,7 @@ class Page:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     root = tmp_path_factory.mktemp("page")
     vision_towers.write_pictures(root / "pictures", 3)
-    shelf = library([root / "library"])
+    shelf = open_library([root / "library"])
     encoder_files = vision_towers.write_encoder(root / "encoder", SPACE.dim)
     for seed, name in enumerate(("taste", "other")):
         vector = unit(torch.randn(SPACE.dim, generator=torch.Generator().manual_seed(seed)))
@@ -264,7 +264,7 @@ def test_an_embedding_is_made_of_what_the_form_says(page: Page) -> None:
     rest = _rest(page, folders=str(page.root / "pictures"), note="noted", batch_size=2)
     answers = page.press("aesthetic_create_start", "task(1)", "made here", *rest)
     assert "made from 3 pictures" in answers["create_result"]
-    metadata = library([page.root / "library"]).load("made here").metadata
+    metadata = open_library([page.root / "library"]).load("made here").metadata
     assert metadata["note"] == "noted"
     assert "made here" in answers["page_embedding"]["choices"]
     assert "made here" in answers["create_one"]["choices"]

@@ -21,7 +21,7 @@ from PIL import Image
 
 from aesthetic_clip.demo import DEMO, MODEL, world
 from aesthetic_clip.embeddings.embedding import load
-from aesthetic_clip.embeddings.library import library
+from aesthetic_clip.embeddings.library import open_library
 from aesthetic_clip.pages.local_page import ID
 from aesthetic_clip.pages.tab import ID as TAB
 from aesthetic_clip.pages.tab import TITLE
@@ -154,12 +154,12 @@ def local_page(browser: Any, serve: Serve, tmp_path: Path) -> LocalPage:
     encoder = vision_towers.write_encoder(tmp_path / "encoder", page_server.SPACE.dim)
     vision_towers.write_pictures(tmp_path / "pictures", 5)
     from aesthetic_clip.clip.image_encoder import load_encoder
-    from aesthetic_clip.create.pictures import create, keep
+    from aesthetic_clip.create.pictures import create, save_result
     from aesthetic_clip.create.sources import find_images
 
     with load_encoder(page_server.SPACE, encoder) as image_encoder:
         result = create(find_images([tmp_path / "pictures"]), [image_encoder])
-    keep(result, library([tmp_path / "library"]), "taste")
+    save_result(result, open_library([tmp_path / "library"]), "taste")
     port = free_port()
     return LocalPage(browser, serve(port, "tests.support.page_server", port, tmp_path / "library", encoder))
 
