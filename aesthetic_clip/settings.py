@@ -242,7 +242,6 @@ class Settings:
         "The taste to steer toward. None costs nothing. Make your own in the tab Create aesthetic embedding.",
         row=1,
         fold="",
-        always_written=True,
         resets=True,
     )
     text: str = setting(

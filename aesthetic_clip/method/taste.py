@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class Taste:
         centres: what they are compared with, (D,) per space; empty for the paper's target.
         names: the embeddings in it.
         digest: hash of the vectors.
+        by_tags: knobs whose values the tags alone decided, by name: the settings' own had no part in it.
     """
 
     settings: Settings
@@ -37,6 +38,7 @@ class Taste:
     centres: Mapping[Space, Tensor]
     names: tuple[str, ...]
     digest: str
+    by_tags: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -88,12 +90,17 @@ def taste(settings: Settings, tags: Sequence[Tag], load: LoadEmbedding) -> Taste
     vectors = mixture.vectors()
     centres = mixture.centres(vectors, load(settings.centre)) if settings.has_centre else {}
     content = b"".join(v.numpy().tobytes() for v in (*vectors.values(), *centres.values()))
+    effective = settings.replaced({"weight": min(1.0, max(abs(weight) for _, weight in weights))})
+    decided = {name for name in ("steps", "lr") if any(getattr(tag, name) is not None for tag in tags)}
+    if not settings.has_embedding and all(tag.weight is not None for tag in tags):
+        decided.add("weight")
     return Taste(
-        settings.replaced({"weight": min(1.0, max(abs(weight) for _, weight in weights))}),
+        effective,
         vectors,
         centres,
         tuple(name for name, _ in weights),
         hashlib.sha256(content).hexdigest()[:16],
+        {name: getattr(effective, name) for name in decided},
     )
 
 

@@ -444,6 +444,44 @@ def test_tag_and_dropdown_mix(host: Host) -> None:
     assert close(swapped.positive, mixed.positive)
 
 
+@pytest.mark.parametrize(
+    ("settings", "tags", "written"),
+    [
+        ({}, "<aesthetic:one:0.5:steps=3:lr=0.001>", {"weight": 0.5, "steps": 3, "lr": 0.001}),
+        ({"weight": 0.4}, "<aesthetic:one:steps=3>", {"weight": 0.4, "steps": 3, "lr": 0.0001}),
+        ({"weight": 0.4, "steps": 2}, "<aesthetic:one:0.9><aesthetic:two>", {"weight": 0.4, "steps": 2}),
+        ({"weight": 0.4, "embedding": "two"}, "<aesthetic:one:0.9:steps=2>", {"weight": 0.4, "steps": 2}),
+    ],
+)
+def test_parameters_are_what_took_effect_and_make_the_same_picture(
+    host: Host, settings: dict[str, object], tags: str, written: dict[str, float]
+) -> None:
+    prompt = f"a photo of a cat{tags}"
+    job = host.encode(settings, prompt=prompt)
+    pasted = host.extension("settings").pasted(job.parameters)
+    assert {name: pasted[name] for name in written} == written
+    assert job.parameters.get("Aesthetic embedding") == settings.get("embedding")
+    host.forget_conditioning()
+    again = host.encode(pasted, prompt=prompt)
+    assert same(again.positive, job.positive)
+    assert again.parameters == job.parameters
+
+
+def test_a_tag_in_the_hires_prompt_does_not_change_what_is_written_of_the_first_pass(host: Host) -> None:
+    hires = {"enable_hr": True, "hr_scale": 1.25, "hr_upscaler": "Latent", "steps": 2, "denoising_strength": 0.5}
+    job = host.generate(
+        {"embedding": "one", "steps": 2}, prompt="a cat", hr_prompt="a cat<aesthetic:two:0.5:steps=3>", **hires
+    )
+    assert (job.parameters["Aesthetic steps"], job.parameters["Aesthetic embedding"]) == ("2", "one")
+
+
+def test_each_batch_is_told_of_its_own_prompt(host: Host) -> None:
+    job = host.generate(prompt=["a cat<aesthetic:one:0.5>", "a cat"], n_iter=2, steps=1)
+    assert not [key for key in job.parameters if key.startswith("Aesthetic")]
+    job = host.generate(prompt=["a cat<aesthetic:one:0.5>", "a cat<aesthetic:one>"], n_iter=2, steps=1)
+    assert job.parameters["Aesthetic weight"] == "0.9"
+
+
 # --- faults --------------------------------------------------------------------------
 
 TWO_CHUNKS = "a cat BREAK a dog"

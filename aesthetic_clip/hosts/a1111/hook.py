@@ -41,11 +41,25 @@ class Request:
         settings: the accordion's, the API's or an X/Y/Z cell's.
         error: why they can't be used; raised where the WebUI shows it.
         memo: chunks personalised in this job.
+        iteration: number of the batch at hand.
+        by_tags: knobs that tags alone decided in every conditioning of that batch so far; None before the first.
     """
 
     settings: Settings = field(default_factory=Settings)
     error: AestheticError | None = None
     memo: dict[Hashable, Encoded] = field(default_factory=dict)
+    iteration: int = 0
+    by_tags: dict[str, float] | None = None
+
+    def written(self, wanted: Taste) -> Settings:
+        """What stands in the picture's parameters: what took effect, and what makes the same picture of the same prompt.
+
+        The tags stand in the prompt. A knob that they decide is written as they say it, unless its own value counts too,
+        in another prompt of the picture (that of the hires pass) or for an embedding without a tag of its own.
+        """
+        before = wanted.by_tags if self.by_tags is None else self.by_tags
+        self.by_tags = {name: value for name, value in before.items() if name in wanted.by_tags}
+        return self.settings.replaced(self.by_tags)
 
 
 def request(p: Any, read: Callable[[], Settings]) -> None:
@@ -54,16 +68,18 @@ def request(p: Any, read: Callable[[], Settings]) -> None:
     The WebUI swallows what a callback raises and makes the picture all the same,
     so an error is kept until the prompt is encoded.
     """
-    for knob in KNOBS:  # X/Y/Z cells share this dict with the cell before
-        p.extra_generation_params.pop(knob.infotext, None)
-    for key in (_LEFT_ALONE, _SIMILARITY):
-        p.extra_generation_params.pop(key, None)
+    _forget(p)  # X/Y/Z cells share the dict with the cell before
     try:
         setattr(p, _REQUEST, Request(read()))
     except AestheticError as error:
         setattr(p, _REQUEST, Request(error=error))
         if not _installed:  # beside the first extension: this one job asks for what can't be done
             p.get_conds_with_caching = functools.partial(_refuse, error)
+
+
+def _forget(p: Any) -> None:
+    for key in (*(knob.infotext for knob in KNOBS), _LEFT_ALONE, _SIMILARITY):
+        p.extra_generation_params.pop(key, None)
 
 
 def _refuse(error: AestheticError, *_: Any, **__: Any) -> None:
@@ -133,7 +149,7 @@ def _wrap_get_conds(original: Callable[..., Any]) -> Callable[..., Any]:
             raise refused(error) from error.__cause__
         if job.interrupted:
             caches[0][0] = None
-        _tell(self, asked.settings, wanted, _kept_report(conds, job.report))
+        _tell(self, asked.written(wanted), wanted, _kept_report(conds, job.report))
         return conds
 
     return _marked(get_conds_with_caching)
@@ -156,6 +172,9 @@ def _wanted(p: Any, prompts: Any, extra_network_data: Any) -> tuple[Taste | None
         setattr(p, _REQUEST, asked)
     if asked.error is not None:
         raise asked.error
+    if asked.iteration != p.iteration:  # the next batch, of which other extensions may have changed the prompts
+        asked.iteration, asked.by_tags = p.iteration, None
+        _forget(p)
     if getattr(prompts, "is_negative_prompt", False) and not asked.settings.negative_prompt:
         return None, asked
     tags = [] if p.disable_extra_networks else (extra_network_data or {}).get(TAG, [])

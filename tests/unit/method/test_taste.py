@@ -137,3 +137,18 @@ def test_a_centre_is_compared_with_each_embedding_of_a_mixture() -> None:
 def test_a_centre_that_does_not_fit(settings: Settings, words: str) -> None:
     with pytest.raises(AestheticError, match=words):
         taste(settings, [], load)
+
+
+@pytest.mark.parametrize(
+    ("settings", "tags", "by_tags"),
+    [
+        (Settings(embedding="one"), [], {}),
+        (Settings(), [Tag("one")], {}),
+        (Settings(), [Tag("one", 0.5)], {"weight": 0.5}),
+        (Settings(), [Tag("one", -0.5, 8)], {"weight": 0.5, "steps": 8}),
+        (Settings(), [Tag("one", 0.5, None, 2e-4), Tag("two")], {"lr": 2e-4}),
+        (Settings(embedding="one"), [Tag("two", 0.5, 8)], {"steps": 8}),
+    ],
+)
+def test_what_the_tags_alone_decided(settings: Settings, tags: list[Tag], by_tags: dict[str, float]) -> None:
+    assert made(settings, *tags).by_tags == by_tags
