@@ -80,10 +80,16 @@ result = int(re.search(r"VmRSS:\\s*(\\d+)", open("/proc/self/status").read())[1]
             current = self.host.run("result = shared.sd_model.sd_checkpoint_info.model_name")
             name = _CHECKPOINTS[current]
             checkpoint = current
-        prompt = self.random.choice(["a cat", "a cat BREAK a dog", "a [cat:dog:2] AND a tree", ", ".join(["cat"] * 120)])
+        prompt = self.random.choice(
+            ["a cat", "a cat BREAK a dog", "a [cat:dog:2] AND a tree", ", ".join(["cat"] * 120)]
+        )
         if checkpoint == "sd1-a" and self.random.random() < 0.3:
             prompt += f" <lora:{self.assets.lora.stem}:1> {self.assets.textual_inversion.stem}"
-        job: dict[str, Any] = {"prompt": prompt, "steps": self.random.randint(1, 12), "seed": self.random.randint(0, 99)}
+        job: dict[str, Any] = {
+            "prompt": prompt,
+            "steps": self.random.randint(1, 12),
+            "seed": self.random.randint(0, 99),
+        }
         knobs: dict[str, Any] = {"steps": self.random.randint(1, 40), "negative_prompt": self.random.random() < 0.3}
         if self.random.random() < 0.3:
             job["prompt"] += f"<aesthetic:{name}:0.7:steps={knobs.pop('steps')}>"
@@ -153,7 +159,9 @@ def main() -> None:
         shelf = data_dir / "models" / "aesthetic_embeddings"
         shelf.mkdir(parents=True)
         for name, spaces in (("taste", [VIT_L]), ("taste h", [VIT_H]), ("taste xl", [VIT_L, VIT_BIGG])):
-            save(Embedding(name, {space: unit(torch.ones(space.dim)) for space in spaces}), shelf / f"{name}.safetensors")
+            save(
+                Embedding(name, {space: unit(torch.ones(space.dim)) for space in spaces}), shelf / f"{name}.safetensors"
+            )
         host = WebUI(installation, data_dir, Path(os.environ.get("WEBUI_PYTHON") or default_python(installation)))
         host.prepare(assets.open_clip_configs, assets.sd1_a.stem)
         host.install_extension(REPOSITORY, EXTENSION)
