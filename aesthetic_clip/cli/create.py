@@ -128,7 +128,8 @@ def from_pictures(args: argparse.Namespace, library: Library, name: str) -> None
         AestheticError: no pictures, no encoder, or nothing can be saved.
     """
     # Here, so that the other commands start without image and encoder libraries.
-    from ..create.pictures import checked_batch_size, create, save_result
+    from ..create.limits import checked_batch_size
+    from ..create.pictures import create, save_result
     from ..create.sources import find_images, left_out_line, skipped_lines
 
     spaces = [_space(text) for text in args.space or [VIT_L.name]]

@@ -201,6 +201,8 @@ def _sheet(
     """The embedding's pictures, then a column for each number of steps; small pictures enlarged."""
     from PIL import Image, ImageDraw
 
+    from ..create.images import decoded
+
     first = columns[0][2][0]
     factor = max(1, -(-_SMALLEST // min(first.size)))
     width, height = first.width * factor, first.height * factor
@@ -210,8 +212,8 @@ def _sheet(
     for x, label in enumerate((f"embedding {name!r}", *(f"{steps} steps" for steps, _, _ in columns))):
         draw.text((x * width + 6, 3), label, fill="black")
     if preview:
-        with Image.open(preview) as nearest:
-            sheet.paste(nearest.convert("RGB").resize((width, width)), (0, _LABEL))
+        with decoded(preview) as nearest:
+            sheet.paste(nearest.resize((width, width)), (0, _LABEL))
     for x, (_, _, pictures) in enumerate(columns, 1):
         for y, picture in enumerate(pictures):
             sheet.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (x * width, _LABEL + y * height))

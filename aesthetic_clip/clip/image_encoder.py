@@ -146,7 +146,7 @@ def load(space: Space, checkpoint: Checkpoint) -> ImageEncoder:
         raise AestheticError(
             subject,
             f"The weights are damaged or of another model ({first_line(error)}).",
-            "Get them again, or name another path in the settings.",
+            "Get them again, or name another file or folder.",
         ) from error
     if width != space.dim:
         raise AestheticError(

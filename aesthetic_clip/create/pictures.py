@@ -18,16 +18,14 @@ from ..embeddings.embedding import Embedding
 from ..embeddings.library import Library
 from ..embeddings.metadata import Metadata
 from ..errors import AestheticError, Interrupted
-from ..printable import printable
 from ..progress import Progress, silent
 from ..spaces import Space
 from .averaging import FeatureSum
 from .contact_sheet import Near, opened_again, png
+from .limits import checked_batch_size
 from .loader import Decoded, batches
 from .sources import Skipped, Source, Sources, left_out_line, name_of
 from .statistics import Histogram, Tally
-
-MAX_BATCH_SIZE = 256
 
 
 @dataclass
@@ -63,21 +61,6 @@ class CreateResult:
     @property
     def raw(self) -> bool:
         return next(iter(self.sums.values())).raw
-
-
-def checked_batch_size(value: object) -> int:
-    """How many pictures an encoder gets at once, from whatever a caller gives.
-
-    Raises:
-        AestheticError: not a whole number from 1 to 256.
-    """
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value in range(1, MAX_BATCH_SIZE + 1):
-        return int(value)
-    raise AestheticError(
-        f"The batch size is {printable(repr(value)[:50])}.",
-        f"It has to be a whole number from 1 to {MAX_BATCH_SIZE}.",
-        "Try 16.",
-    )
 
 
 def create(

@@ -303,17 +303,3 @@ def skipped_lines(skipped: Sequence[Skipped], left_out: Mapping[str, int] = {}, 
     if len(skipped) > most:
         lines.append(f"and {len(skipped) - most:,} more")
     return [*lines, *filter(None, [left_out_line(left_out)])]
-
-
-def check_count(count: int, most: int) -> None:
-    """Refuse a request with too many pictures before any is read.
-
-    Raises:
-        AestheticError: more than ``most``.
-    """
-    if count > most:
-        raise AestheticError(
-            f"There are {count:,} pictures in one request.",
-            f"At most {most:,} can be sent at once.",
-            "Send fewer, or name the folder that they are in, which may hold any number.",
-        )

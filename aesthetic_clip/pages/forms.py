@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 import gradio as gr
 
+from ..create.limits import check_count
 from ..errors import AestheticError, Interrupted, Remedy, first_line
 from ..printable import printable
 from . import messages
@@ -238,14 +239,14 @@ def uploads(label: str, most: int, **control: Any) -> Field[list[Path]]:
 
     def check(value: object) -> list[Path]:
         folder = upload_folder()
-        return [_uploaded(item, folder) for item in _list(label, value, most)]
+        return [_uploaded(item, folder) for item in _list(value, most)]
 
     return Field([gr.File(label=label, file_count="multiple", **control)], check)
 
 
 def gallery(label: str, most: int, **control: Any) -> Field[list[object]]:
     """Items of a gallery as the page sends them; which of them may be read, the host says when it reads them."""
-    return Field([gr.Gallery(label=label, **control)], lambda value: _list(label, value, most))
+    return Field([gr.Gallery(label=label, **control)], lambda value: _list(value, most))
 
 
 # checks
@@ -302,12 +303,9 @@ def _described(value: object) -> str:
     return kinds.get(type(value), "something of that kind")
 
 
-def _list(label: str, value: object, most: int) -> list[object]:
+def _list(value: object, most: int) -> list[object]:
     items = value if isinstance(value, list) else [] if value is None else [value]
-    if len(items) > most:
-        raise AestheticError(
-            f"{label}: there are {len(items)}.", f"At most {most} are taken at once.", "Make several turns of them."
-        )
+    check_count(len(items), most)
     return items
 
 

@@ -119,8 +119,8 @@ def test_only_listed_names_are_found(host: WebUI, method: str, name: str) -> Non
 
 
 def test_images_that_are_refused(host: WebUI, images: list[str]) -> None:
-    assert "There are 0 images." in refusal(host, {"name": "limits", "images": []})
-    assert "There are 1001 images." in refusal(host, {"name": "limits", "images": ["AAAA"] * 1001})
+    assert "There are no images." in refusal(host, {"name": "limits", "images": []})
+    assert "There are 1,001 pictures in one request." in refusal(host, {"name": "limits", "images": ["AAAA"] * 1001})
     for text in ("not base64!", "ünlesbar", "AAA"):
         assert "Image 2 is not base64." in refusal(host, {"name": "limits", "images": [images[0], text]})
     junk = [base64.b64encode(b"no picture").decode()] * 2

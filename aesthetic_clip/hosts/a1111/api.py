@@ -15,6 +15,7 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from modules import call_queue, shared
 from pydantic import BaseModel
 
+from ...create.limits import MAX_SENT, check_count, checked_batch_size
 from ...embeddings.embedding import Embedding
 from ...embeddings.library import Library
 from ...errors import AestheticError, Interrupted, Remedy
@@ -36,7 +37,6 @@ _REMEDIES = {
 }
 
 PREFIX = "/aesthetic-gradients/v1"
-MAX_IMAGES = 1000
 MAX_BYTES = 256 * 2**20
 
 
@@ -121,7 +121,7 @@ def _router() -> APIRouter:
     @router.post("/embeddings")
     def create_embedding(request: CreateRequest) -> dict[str, Any]:
         # Here, so that the WebUI starts without it.
-        from ...create.pictures import checked_batch_size, create, save_result
+        from ...create.pictures import create, save_result
 
         with _answered():
             library = options.embeddings()
@@ -200,12 +200,9 @@ def _spaces(texts: list[str]) -> list[Space]:
 
 
 def _pictures(images: list[str]) -> list[tuple[str, bytes]]:
-    if not images or len(images) > MAX_IMAGES:
-        raise AestheticError(
-            f"There are {len(images)} images.",
-            f"One request takes 1 to {MAX_IMAGES}.",
-            "Use the tab or the command line for more.",
-        )
+    check_count(len(images), MAX_SENT)
+    if not images:
+        raise AestheticError("There are no images.", "The list is empty.", "Send picture files as base64.")
     # Four characters of base64 are three bytes.
     if sum(map(len, images)) * 3 // 4 > MAX_BYTES:
         raise AestheticError(

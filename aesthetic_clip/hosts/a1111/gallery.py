@@ -3,46 +3,54 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from pathlib import Path
 
 from modules import shared, ui_tempdir
-from PIL import Image
 
-from ...create.images import UnreadableImage, decode
 from ...errors import AestheticError
+from ...files import write_atomically
 from ...pages.forms import path_in, upload_folder
 
 _DATA = "data:image/"
 _LARGEST_DATA = 64 * 2**20
 
 
-def gallery_picture(item: object) -> Image.Image:
-    """One item of a gallery: a file that the WebUI itself showed there, or a picture within the item.
+def gallery_file(item: object) -> Path:
+    """The file of one item of a gallery: one that the WebUI itself showed there, or made of what is within the item.
+
+    Nothing of it is read: a thousand of them, of any size, take no memory.
 
     Raises:
-        AestheticError: it is neither, or can't be read.
+        AestheticError: it is neither.
     """
     # With a caption in gradio 3; as {"image": file, "caption": ...} later.
     if isinstance(item, (list, tuple)) and item:
         item = item[0]
     if isinstance(item, dict) and isinstance(item.get("image"), dict):
         item = item["image"]
+    text = path_in(item)
     try:
-        text = path_in(item)
         if text.startswith(_DATA) and len(text) <= _LARGEST_DATA:
-            return decode(base64.b64decode(text.partition(",")[2], validate=True), "a picture of the gallery")
+            return _written(base64.b64decode(text.partition(",")[2], validate=True))
         if text and _was_shown(text):
             # The WebUI adds a file's time to its path.
-            return decode(Path(text.rpartition("?")[0] or text), "a picture of the gallery")
-    except UnreadableImage as error:
-        raise _unreadable(f"{error.reason}.") from error
-    except (OSError, ValueError, RuntimeError):  # no base64; no path at all
+            path = next(path for path in (Path(text), Path(text.rpartition("?")[0])) if path.is_file())
+            return path.resolve()
+    except (OSError, ValueError, RuntimeError, StopIteration):  # no base64; no path at all; gone
         pass
-    raise _unreadable("It is none that the WebUI shows.")
+    raise AestheticError(
+        "A picture of the gallery can't be read.", "It is none that the WebUI shows.", "Send it again."
+    )
 
 
-def _unreadable(why: str) -> AestheticError:
-    return AestheticError("A picture of the gallery can't be read.", why, "Send it again.")
+def _written(content: bytes) -> Path:
+    """Where gradio keeps what a page sends, by its content, so that sending it again adds nothing."""
+    path = upload_folder() / "sent" / f"{hashlib.sha256(content).hexdigest()}.png"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    return path
 
 
 def _was_shown(text: str) -> bool:

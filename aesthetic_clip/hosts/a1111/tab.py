@@ -11,15 +11,16 @@ import torch
 from modules import call_queue, devices, scripts, shared, ui_components
 from torch import Tensor
 
+from ...create.limits import MAX_SENT
 from ...errors import AestheticError
 from ...method.session import text_feature
 from ...pages import tab
-from ...pages.tab.create_form import MOST_SENT
+from ...printable import printable
 from ...settings import KNOBS
 from ...spaces import Space
 from . import options
 from .encoders import host_encoders, model_spaces
-from .gallery import gallery_picture
+from .gallery import gallery_file
 from .image_encoders import image_encoder
 from .jobs import Jobs, show_progress
 from .remedies import REMEDIES
@@ -69,9 +70,9 @@ def _sent(before: object, items: object, info: object) -> Any:
         first = 0
     kept, new = (item if isinstance(item, list) else [] for item in (before, items))
     try:
-        pictures = [gallery_picture(item) for item in [*kept, *new[max(first, 0) :]][:MOST_SENT]]
+        pictures = [str(gallery_file(item)) for item in [*kept, *new[max(first, 0) :]][:MAX_SENT]]
     except AestheticError as error:
-        raise gr.Error(str(error)) from error
+        raise gr.Error(printable(error.told(REMEDIES))) from error
     return pictures, gr.update(open=True)
 
 
@@ -92,7 +93,7 @@ def _host() -> tab.TabHost:
         spaces=lambda: model_spaces(shared.sd_model),
         encoder=lambda space, download: image_encoder(space, download, show_progress),
         text_features=_text_features,
-        picture=gallery_picture,
+        picture=gallery_file,
         job=jobs.make,
         progress=show_progress,
         interrupt=jobs.interrupt,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from PIL import Image
 
+from ...create.limits import MAX_BATCH_SIZE, MAX_SENT, MAX_UPLOADS
 from ...errors import AestheticError
 from ...spaces import PUBLISHED, space_named
 from .. import forms, messages
@@ -21,9 +22,6 @@ from .host import ID, TabHost
 if TYPE_CHECKING:
     from ...create.sources import Skipped, Source
 
-_MOST_UPLOADS = 10_000
-MOST_SENT = 1000
-_LARGEST_BATCH = 256
 # Kinds that Pillow knows with a plug-in only; that one is missing is worth a line.
 _MORE_PICTURES = {".heic", ".heif", ".avif", ".jxl"}
 
@@ -132,7 +130,7 @@ def build(host: TabHost) -> CreateForm:
             fields["recursive"] = forms.switch(
                 "With subfolders", elem_id=f"{ID}_recursive", visible=host.folders_allowed
             )
-            fields["uploads"] = forms.uploads("Or drop pictures here", _MOST_UPLOADS, elem_id=f"{ID}_uploads")
+            fields["uploads"] = forms.uploads("Or drop pictures here", MAX_UPLOADS, elem_id=f"{ID}_uploads")
             with gr.Accordion(
                 "Pictures sent from a gallery",
                 open=False,
@@ -140,7 +138,7 @@ def build(host: TabHost) -> CreateForm:
                 visible=host.picture is not None,
             ) as sent_accordion:
                 fields["sent"] = forms.gallery(
-                    "Sent", MOST_SENT, columns=6, height=220, elem_id=f"{ID}_sent", show_label=False
+                    "Sent", MAX_SENT, columns=6, height=220, elem_id=f"{ID}_sent", show_label=False
                 )
                 sent = fields["sent"].control
                 clear = gr.Button("Take them out", elem_id=f"{ID}_clear")
@@ -151,7 +149,7 @@ def build(host: TabHost) -> CreateForm:
                 elem_id=f"{ID}_spaces",
             )
             with gr.Row():
-                fields["batch_size"] = forms.slider("Batch size", 1, _LARGEST_BATCH, 1, 16, elem_id=f"{ID}_batch_size")
+                fields["batch_size"] = forms.slider("Batch size", 1, MAX_BATCH_SIZE, 1, 16, elem_id=f"{ID}_batch_size")
                 fields["note"] = forms.text("Note", 1000, elem_id=f"{ID}_note", max_lines=1)
             with gr.Row():
                 fields["overwrite"] = forms.switch("Overwrite", elem_id=f"{ID}_overwrite")
@@ -188,7 +186,7 @@ def _folders(host: TabHost, text: str) -> list[Path]:
         raise AestheticError("That folder can't be used.", f"{error}.", "Write its whole path.") from error
 
 
-def _pictures(host: TabHost, sent: Sequence[object]) -> list[tuple[str, Image.Image]]:
+def _pictures(host: TabHost, sent: Sequence[object]) -> list[Source]:
     if host.picture is None:
         return []
     return [(f"sent {number}", host.picture(item)) for number, item in enumerate(sent, 1)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from torch import Tensor
 
 from ...embeddings.library import Library
@@ -30,7 +30,7 @@ class TabHost:
         spaces: CLIP spaces of the loaded model.
         encoder: image encoder of a space, ready to compute; the second argument says whether it may be downloaded.
         text_features: CLIP features of a text by the loaded model, by space.
-        picture: an item of a gallery, as the page sends it, as an image, if the host sends such here; it refuses with
+        picture: the file of an item of a gallery, as the page sends it, if the host sends such here; it refuses with
             an AestheticError what it never sent.
         job: makes a long function one of the host's jobs; it gets a job id before its
             own arguments and returns values for the outputs, the last of which is HTML.
@@ -46,7 +46,7 @@ class TabHost:
     spaces: Callable[[], Sequence[Space]]
     encoder: Callable[[Space, bool], ImageEncoder]
     text_features: Callable[[str], dict[Space, Tensor]]
-    picture: Callable[[object], Image.Image] | None
+    picture: Callable[[object], Path] | None
     job: Callable[[Job, list[Any]], Job]
     progress: Progress
     interrupt: Callable[[], object]

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from aesthetic_clip.clip.image_encoder import ImageEncoder
 from aesthetic_clip.clip.preprocess import pixels
 from aesthetic_clip.create import loader, statistics
+from aesthetic_clip.create.limits import check_count, checked_batch_size
 from aesthetic_clip.create.parts import Part, Shard, embedding_of, merge_parts
-from aesthetic_clip.create.pictures import CreateResult, checked_batch_size, create, to_embedding
+from aesthetic_clip.create.pictures import CreateResult, create, to_embedding
 from aesthetic_clip.create.sources import Source
 from aesthetic_clip.create.sources import find_images as found
 from aesthetic_clip.embeddings import embedding as embeddings
@@ -344,3 +345,9 @@ def test_file(folder: Path, tmp_path: Path) -> None:
     assert len(metadata["source_hash"]) == 64
     assert metadata["created"].endswith("+00:00")
     assert str(folder) not in json.dumps(metadata)  # files get shared
+
+
+def test_requests_with_too_many_pictures() -> None:
+    check_count(100, 100)
+    with pytest.raises(AestheticError, match=r"10,000 pictures in one request.*At most 100"):
+        check_count(10_000, 100)

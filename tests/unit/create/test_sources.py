@@ -16,7 +16,6 @@ from aesthetic_clip.create.sources import (
     Skipped,
     Source,
     Sources,
-    check_count,
     find_images,
     left_out_line,
     skipped_lines,
@@ -300,12 +299,6 @@ def test_the_hash_is_of_the_whole_set_wherever_it_is_and_whatever_the_shard(tmp_
     assert here.hash == find_images([tmp_path / "there"]).hash == here.shard(1, 2).hash == source_hash(["b", "a"])
     assert len({source_hash(names) for names in ("ab", "a", "", "abb", ["ab"])}) == 5
     assert find_images([tmp_path / "more"]).hash != here.hash
-
-
-def test_requests_with_too_many_pictures() -> None:
-    check_count(100, 100)
-    with pytest.raises(AestheticError, match=r"10,000 pictures in one request.*At most 100"):
-        check_count(10_000, 100)
 
 
 def test_threads_may_walk_at_once(tmp_path: Path) -> None:

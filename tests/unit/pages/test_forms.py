@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aesthetic_clip.create.pictures import MAX_BATCH_SIZE
+from aesthetic_clip.create.limits import MAX_BATCH_SIZE
 from aesthetic_clip.embeddings.embedding import Embedding, save
 from aesthetic_clip.embeddings.library import open_library
 from aesthetic_clip.errors import AestheticError
@@ -250,8 +250,8 @@ def _rest(page: Page, **by_name: Any) -> list[Any]:
         ("recursive", "yes", "It has to be ticked or not."),
         ("spaces", ["ViT-Q"], "It has to be some of ViT-L/14"),
         ("spaces", "ViT-L/14", "It has to be some of ViT-L/14"),
-        ("uploads", [{"path": "/x"}] * 10_001, "At most 10000 are taken at once."),
-        ("sent", [{}] * 1001, "At most 1000 are taken at once."),
+        ("uploads", [{"path": "/x"}] * 10_001, "At most 10,000 can be sent at once."),
+        ("sent", [{}] * 1001, "At most 1,000 can be sent at once."),
     ],
 )
 def test_what_the_form_does_not_offer_is_refused(page: Page, field: str, value: object, sentence: str) -> None:
