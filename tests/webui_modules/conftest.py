@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from aesthetic_clip.spaces import space_of
+
 from ..support.checkpoints import Assets, write_all
 from .host import PACKAGE, Host, installed
 
@@ -45,7 +47,7 @@ def vectors(data_dir: Path) -> dict[str, dict[int, torch.Tensor]]:
         else:
             from safetensors.torch import save_file
 
-            save_file({str(width): vector for width, vector in raw.items()}, str(folder / f"{name}.safetensors"))
+            save_file({space_of(width).name: vector for width, vector in raw.items()}, str(folder / f"{name}.safetensors"))
         found[name] = {width: torch.nn.functional.normalize(v.float(), dim=-1)[0] for width, v in raw.items()}
     return found
 

@@ -42,6 +42,7 @@ _PAGE = (
     "modules.infotext_utils",
     "modules.generation_parameters_copypaste",
     "modules.call_queue",
+    "modules.ui_tempdir",
 )
 WRAPPED = ("cached_params", "get_conds_with_caching")
 _DEFAULTS: dict[str, Any] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 _NAME = "aesthetic_gradients"
 
@@ -14,10 +13,20 @@ def show() -> None:
     for handler in logger.handlers[:]:
         if handler.get_name() == _NAME:
             logger.removeHandler(handler)
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Console()
     handler.set_name(_NAME)
     handler.setFormatter(logging.Formatter("Aesthetic Gradients: %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     # The WebUI's own handlers would print each line a second time.
     logger.propagate = False
+
+
+class _Console(logging.Handler):
+    """Prints to what is the standard output at that moment: other extensions replace it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), flush=True)
+        except (OSError, ValueError):  # closed, full, or of few letters
+            self.handleError(record)

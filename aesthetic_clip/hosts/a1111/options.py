@@ -10,7 +10,7 @@ from modules import paths, shared
 
 from ...clip.text_projection import ProjectionSources
 from ...embeddings.library import LeftOut, Library, open_library
-from ...embeddings.scan import tell_once
+from ...embeddings.scan import is_text, tell_once
 from ...method.optimize import Memory
 from ...printable import printable
 from ...spaces import PUBLISHED, Space
@@ -97,8 +97,9 @@ def embeddings() -> Library:
         try:
             os.stat(chosen)
         except FileNotFoundError:
-            tell_once([LeftOut(printable(str(chosen)), "the folder named in the settings is not there")])
-        except (OSError, ValueError):  # the library says so
+            if is_text(str(chosen)):
+                tell_once([LeftOut(printable(str(chosen)), "the folder named in the settings is not there")])
+        except (OSError, ValueError):  # the library says so, as it does of a name that is no text
             pass
     return open_library(folders)
 

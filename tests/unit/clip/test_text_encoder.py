@@ -15,6 +15,7 @@ from aesthetic_clip.clip.text_encoder import TextEncoder, TransformersTextEncode
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.method.optimize import optimize
+from aesthetic_clip.method.targets import Toward
 
 from ...support.towers import PROMPT, TOWERS, encode, pad_id, padded, plain_method, transformers_tower
 
@@ -29,12 +30,12 @@ def encoder(request: pytest.FixtureRequest) -> TextEncoder:
 
 
 def similarities(encoder: TextEncoder) -> tuple[float, ...]:
-    return optimize(encoder, torch.tensor(PROMPT), TARGET, STEPS, LR).similarities
+    return optimize(encoder, torch.tensor(PROMPT), Toward(TARGET), STEPS, LR).similarities
 
 
 def moved(encoder: TextEncoder, prompt: list[int] = PROMPT) -> Tensor:
     """What the host's own encoding says with the optimised weights."""
-    weights = encoder.in_own_precision(optimize(encoder, torch.tensor(prompt), TARGET, STEPS, LR).weights)
+    weights = encoder.in_own_precision(optimize(encoder, torch.tensor(prompt), Toward(TARGET), STEPS, LR).weights)
     with torch.no_grad():
         ids = padded(prompt, pad_id(encoder))[None]
         return encoder.call(lambda one: encode(encoder.module, one), weights, ids)
@@ -110,7 +111,7 @@ def test_one_byte_weights_move_as_the_values_that_they_hold(
         parameter.data = parameter.data.float()
     ids = padded(PROMPT, pad_id(encoder))
     plain, expected = plain_method(rebuilt(encoder, upcast), ids, TARGET, STEPS, LR)
-    optimized = optimize(encoder, torch.tensor(PROMPT), TARGET, STEPS, LR)
+    optimized = optimize(encoder, torch.tensor(PROMPT), Toward(TARGET), STEPS, LR)
     assert optimized.similarities == pytest.approx(expected, abs=1e-4)
 
     worn = encoder.in_own_precision(optimized.weights)
@@ -256,5 +257,5 @@ def test_one_transfer_to_the_device_for_all_steps(monkeypatch: pytest.MonkeyPatc
         return tensor(*args, **kwargs)
 
     monkeypatch.setattr(torch, "tensor", counted)
-    optimize(encoder, ids, TARGET, STEPS, LR)
+    optimize(encoder, ids, Toward(TARGET), STEPS, LR)
     assert len(made) <= passes
