@@ -47,7 +47,9 @@ def vectors(data_dir: Path) -> dict[str, dict[int, torch.Tensor]]:
         else:
             from safetensors.torch import save_file
 
-            save_file({space_of(width).name: vector for width, vector in raw.items()}, str(folder / f"{name}.safetensors"))
+            save_file(
+                {space_of(width).name: vector for width, vector in raw.items()}, str(folder / f"{name}.safetensors")
+            )
         found[name] = {width: torch.nn.functional.normalize(v.float(), dim=-1)[0] for width, v in raw.items()}
     return found
 
