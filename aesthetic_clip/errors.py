@@ -6,6 +6,9 @@ import enum
 from collections.abc import Mapping
 
 
+_LONGEST = 1200
+
+
 class Remedy(enum.Enum):
     """A way out that most programs around this package offer, each under a name of its own.
 
@@ -31,13 +34,18 @@ class AestheticError(Exception):
     """
 
     def __init__(self, what: str, why: str = "", do: str = "", remedy: Remedy | None = None) -> None:
-        self.what, self.why, self.do, self.remedy = what, why, do, remedy
-        super().__init__(" ".join(part for part in (what, why, do) if part))
+        self.what, self.why, self.do, self.remedy = _bounded(what), _bounded(why), do, remedy
+        super().__init__(" ".join(part for part in (self.what, self.why, do) if part))
 
     def told(self, remedies: Mapping[Remedy, str]) -> str:
         """The three sentences, the last one as the host calls that way out, if it has it."""
         do = remedies.get(self.remedy, self.do) if self.remedy else self.do
         return " ".join(part for part in (self.what, self.why, do) if part)
+
+
+def _bounded(sentence: str) -> str:
+    # It may quote what someone sent, and that may be megabytes.
+    return sentence if len(sentence) <= _LONGEST else f"{sentence[: _LONGEST - 200]}…{sentence[-199:]}"
 
 
 class Interrupted(Exception):

@@ -70,15 +70,20 @@ def parse_tag(items: Sequence[str]) -> Tag:
 
 # Stands for a tag while a prompt's brackets are looked at; no one types it.
 _MARK = "\0"
-_BRACKETS = re.compile(r"\\.|[()\[\]|]", re.DOTALL)
+_SIGNS = re.compile(r"\\.|[()\[\]|\0]", re.DOTALL)
 _WHEN = re.compile(r":\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$", re.IGNORECASE)
+# What is in one bracket is read again for the next one around it.
+_MOST_BRACKETS = 20
 
 
 @dataclass
 class _Bracket:
     kind: str
     start: int
+    first_tag: int
     in_turns: bool = False
+    around: int = 0
+    """brackets around the same tag inside this one"""
 
 
 def refuse_scheduled_tags(prompt: str) -> None:
@@ -90,34 +95,49 @@ def refuse_scheduled_tags(prompt: str) -> None:
     tag, which weight that text, are left alone.
 
     Raises:
-        AestheticError: there is such a tag.
+        AestheticError: there is such a tag, or one in more than 20 brackets.
     """
-    tags = [match[0] for match in _NETWORK.finditer(prompt) if match[1] == TAG]
+    # Behind the last > there is no tag, but the search would go to the end once for every < there.
+    prompt, end = prompt.replace(_MARK, " "), prompt.rfind(">") + 1
+    tags = [match[0] for match in _NETWORK.finditer(prompt, 0, end) if match[1] == TAG]
     if not tags:
         return
-    text = _NETWORK.sub(lambda match: _MARK if match[1] == TAG else "", prompt.replace(_MARK, " "))
+    text = _NETWORK.sub(lambda match: _MARK if match[1] == TAG else "", prompt[:end]) + prompt[end:]
     opened: list[_Bracket] = []
-    for sign in _BRACKETS.finditer(text):
-        bracket = sign[0]
-        if bracket in ("(", "["):
-            opened.append(_Bracket(bracket, sign.end()))
-        elif bracket == "|" and opened:
+    seen = 0
+    for sign in _SIGNS.finditer(text):
+        letter = sign[0]
+        if letter == _MARK:
+            seen += 1
+        elif letter in ("(", "["):
+            opened.append(_Bracket(letter, sign.end(), seen))
+        elif letter == "|" and opened:
             opened[-1].in_turns = True
-        elif bracket in (")", "]") and opened and opened[-1].kind == {")": "(", "]": "["}[bracket]:
-            start, in_turns = opened[-1].start, opened.pop().in_turns
-            content = text[start : sign.start()]
-            if _MARK not in content:
+        elif letter in (")", "]") and opened and opened[-1].kind == {")": "(", "]": "["}[letter]:
+            bracket = opened.pop()
+            if bracket.first_tag == seen:
                 continue
-            tag = tags[text.count(_MARK, 0, start)]
-            if bracket == "]" and (in_turns or _WHEN.search(content)):
-                raise AestheticError(
-                    f"The tag {tag} can't be on for some of the steps only.",
-                    "It changes how the whole prompt is read, before the first step.",
-                    "Take it out of the square brackets.",
-                )
-            if not _WHEN.sub("", content).replace(_MARK, "").strip():
-                raise AestheticError(
-                    f"The brackets around the tag {tag} do nothing.",
-                    "They weight words of the prompt, and a tag is none.",
-                    f"Write the weight into the tag, as in <{TAG}:name:0.8>, and take the brackets away.",
-                )
+            _check(bracket, letter, text[bracket.start : sign.start()], tags[bracket.first_tag])
+            if opened:
+                opened[-1].around = max(opened[-1].around, bracket.around + 1)
+
+
+def _check(bracket: _Bracket, closing: str, content: str, tag: str) -> None:
+    if closing == "]" and (bracket.in_turns or _WHEN.search(content)):
+        raise AestheticError(
+            f"The tag {tag} can't be on for some of the steps only.",
+            "It changes how the whole prompt is read, before the first step.",
+            "Take it out of the square brackets.",
+        )
+    if not _WHEN.sub("", content).replace(_MARK, "").strip():
+        raise AestheticError(
+            f"The brackets around the tag {tag} do nothing.",
+            "They weight words of the prompt, and a tag is none.",
+            f"Write the weight into the tag, as in <{TAG}:name:0.8>, and take the brackets away.",
+        )
+    if bracket.around >= _MOST_BRACKETS:
+        raise AestheticError(
+            f"The tag {tag} is in more than {_MOST_BRACKETS} brackets.",
+            "They weight words of the prompt, and a tag is none.",
+            "Take the tag out of them.",
+        )

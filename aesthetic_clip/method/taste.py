@@ -85,7 +85,8 @@ def taste(settings: Settings, tags: Sequence[Tag], load: LoadEmbedding) -> Taste
     uncentred = settings.has_centre and not settings.centre_strength
     if not weights or not settings.steps or not settings.lr or uncentred:
         return None
-    embeddings = [load(name) for name, _ in weights]
+    loaded = {name: load(name) for name in dict.fromkeys(name for name, _ in weights)}
+    embeddings = [loaded[name] for name, _ in weights]
     mixture = _Mixture(embeddings, [weight for _, weight in weights])
     vectors = mixture.vectors()
     centres = mixture.centres(vectors, load(settings.centre)) if settings.has_centre else {}

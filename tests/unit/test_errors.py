@@ -25,3 +25,9 @@ def test_first_line_is_short() -> None:
     assert first_line(ValueError("a\nb")) == "a"
     assert first_line(ValueError()) == "ValueError"
     assert len(first_line(ValueError("x" * 999))) == 200
+
+
+def test_what_someone_sent_is_quoted_in_part_only() -> None:
+    error = AestheticError(f"There is no setting {'x' * 10**6!r}.", f"It is {'y' * 10**6}.", "Leave it out.")
+    assert len(str(error)) < 3000
+    assert str(error).startswith("There is no setting 'xxx") and str(error).endswith("y. Leave it out.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 
 import pytest
 from hypothesis import example, given
@@ -135,3 +137,28 @@ def test_no_prompt_breaks_it(pieces: list[str]) -> None:
         refuse_scheduled_tags(prompt)
     except AestheticError as error:
         assert "<aesthetic:a>" in error.what
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "(a" * 30_000 + "<aesthetic:one>" + ")" * 30_000,
+        "[" * 30_000 + "(a <aesthetic:one>)" * 3_000,
+        "(a <aesthetic:one>)" * 10_000,
+        "<aesthetic:one>" + "<aesthetic:" * 30_000,
+        "[<aesthetic:one>" + ":1 " * 100_000 + "x]",
+        "[<aesthetic:one> a" + (":" + " " * 300) * 300 + "x]",
+    ],
+    ids=["deep", "open", "many", "unclosed", "colons", "spaces"],
+)
+def test_a_prompt_made_to_hurt_takes_no_time(prompt: str) -> None:
+    begin = time.process_time()
+    with contextlib.suppress(AestheticError):
+        refuse_scheduled_tags(prompt)
+    assert time.process_time() - begin < 1.5
+
+
+def test_a_tag_in_very_many_brackets_is_refused() -> None:
+    refuse_scheduled_tags("(a" * 20 + "<aesthetic:one>" + ")" * 20)
+    with pytest.raises(AestheticError, match="more than 20 brackets"):
+        refuse_scheduled_tags("(a" * 50 + "<aesthetic:one>" + ")" * 50)
