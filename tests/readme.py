@@ -29,13 +29,16 @@ def names(knobs: Sequence[Knob] = KNOBS) -> str:
 
 def updated(text: str, knobs: Sequence[Knob] = KNOBS) -> str:
     """The README's text as the knobs are now: what stands between its marks is written anew."""
-    for mark, content in (("knobs", table(knobs)), ("names of the knobs", names(knobs))):
-        begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->\n"
-        before, found, rest = text.partition(begin)
-        _, closed, after = rest.partition(end)
-        assert found and closed, f"The README has no place for {mark}, between {begin.strip()} and {end.strip()}."
-        text = f"{before}{begin}{content}{end}{after}"
-    return text
+    return between(between(text, "knobs", table(knobs)), "names of the knobs", names(knobs))
+
+
+def between(text: str, mark: str, content: str) -> str:
+    """The text with ``content`` between two marks, in the place of what stands there."""
+    begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->\n"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    assert found and closed, f"There is no place for {mark}, between {begin.strip()} and {end.strip()}."
+    return f"{before}{begin}{content}{end}{after}"
 
 
 def _row(knob: Knob) -> str:

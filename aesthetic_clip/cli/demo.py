@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _STEPS = (0, 5, 10, 20)
 _SMALLEST = 192
-_LABEL = 18
+_LABEL, _LETTERS = 34, 24
 _GIVEN_OTHERWISE = ("steps", "embedding")
 """Knobs that are given in another form here."""
 
@@ -198,23 +198,25 @@ def _similarity(pictures: Sequence[Image.Image], encoder: ImageEncoder, embeddin
 def _sheet(
     preview: Path | None, name: str, columns: Sequence[tuple[int, Sequence[float], Sequence[Image.Image]]]
 ) -> Image.Image:
-    """The embedding's pictures, then a column for each number of steps; small pictures enlarged."""
+    """The embedding's pictures as high as all rows, then a column for each number of steps; small pictures enlarged."""
     from PIL import Image, ImageDraw
 
     from ..create.images import decoded
+    from ..pages.heatmap import font
 
     first = columns[0][2][0]
     factor = max(1, -(-_SMALLEST // min(first.size)))
     width, height = first.width * factor, first.height * factor
-    rows = len(columns[0][2])
-    sheet = Image.new("RGB", ((len(columns) + 1) * width, _LABEL + rows * height), "white")
-    draw = ImageDraw.Draw(sheet)
-    for x, label in enumerate((f"embedding {name!r}", *(f"{steps} steps" for steps, _, _ in columns))):
-        draw.text((x * width + 6, 3), label, fill="black")
+    taste = len(columns[0][2]) * height
+    sheet = Image.new("RGB", (taste + len(columns) * width, _LABEL + taste), "white")
+    draw, letters = ImageDraw.Draw(sheet), font(_LETTERS)
+    draw.text((6, 3), f"embedding {name!r}", "black", letters)
     if preview:
         with decoded(preview) as nearest:
-            sheet.paste(nearest.resize((width, width)), (0, _LABEL))
-    for x, (_, _, pictures) in enumerate(columns, 1):
+            sheet.paste(nearest.resize((taste, taste)), (0, _LABEL))
+    for number, (steps, _, pictures) in enumerate(columns):
+        x = taste + number * width
+        draw.text((x + 6, 3), f"{steps} steps", "black", letters)
         for y, picture in enumerate(pictures):
-            sheet.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (x * width, _LABEL + y * height))
+            sheet.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (x, _LABEL + y * height))
     return sheet

@@ -78,7 +78,7 @@ def find_checkpoint(space: Space, path: str | Path = "", folders: Sequence[Path]
                 if file is not None and (library == "open_clip" or _is_transformers_folder(file.parent)):
                     return Checkpoint(library, file if library == "open_clip" else file.parent, repo)
     for folder in (*map(Path, folders), DOWNLOADS, _OPENAI_CACHE):
-        found = _in_folder(space, folder / _folder_name(space)) if space.hub_id else None
+        found = _in_folder(space, folder / _folder_name(space))
         openai = _openai_file(space, folder)
         if found or openai:
             return found or openai

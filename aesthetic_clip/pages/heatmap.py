@@ -17,20 +17,20 @@ def similarity_picture(names: Sequence[str], matrix: Tensor) -> Image.Image:
         names: N labels; long ones are cut.
         matrix: (N, N) cosines.
     """
-    font = _font()
+    letters = font(_FONT_SIZE)
     labels = [
-        _drawable(name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 3] + "...", font) for name in names
+        _drawable(name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 3] + "...", letters) for name in names
     ]
-    left = 2 * _MARGIN + max((_width(label, font) for label in labels), default=0)
+    left = 2 * _MARGIN + max((_width(label, letters) for label in labels), default=0)
     size = _CELL * len(labels)
     picture = Image.new("RGB", (left + size + _MARGIN, left + size + _MARGIN), "white")
     draw = ImageDraw.Draw(picture)
     for row, label in enumerate(labels):
         middle = left + row * _CELL + _CELL // 2
-        draw.text((left - _MARGIN - _width(label, font), middle - _FONT_SIZE // 2), label, "black", font)
+        draw.text((left - _MARGIN - _width(label, letters), middle - _FONT_SIZE // 2), label, "black", letters)
         # Column labels stand upright, read from bottom to top.
         upright = Image.new("RGB", (left - _MARGIN, _FONT_SIZE + 6), "white")
-        ImageDraw.Draw(upright).text((0, 0), label, "black", font)
+        ImageDraw.Draw(upright).text((0, 0), label, "black", letters)
         picture.paste(upright.transpose(Image.Transpose.ROTATE_90), (middle - _FONT_SIZE // 2, 0))
         for column in range(len(labels)):
             cosine = float(matrix[row, column])
@@ -38,10 +38,10 @@ def similarity_picture(names: Sequence[str], matrix: Tensor) -> Image.Image:
             draw.rectangle((x, y, x + _CELL - 2, y + _CELL - 2), _colour(cosine))
             number = f"{cosine:.2f}"
             draw.text(
-                (x + (_CELL - _width(number, font)) // 2, y + (_CELL - _FONT_SIZE) // 2),
+                (x + (_CELL - _width(number, letters)) // 2, y + (_CELL - _FONT_SIZE) // 2),
                 number,
                 "white" if abs(cosine) > 0.7 else "black",
-                font,
+                letters,
             )
     return picture
 
@@ -53,14 +53,15 @@ def _colour(cosine: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font that this system or Pillow has, of this size in pixels where Pillow can."""
     for name in ("DejaVuSans.ttf", "Arial.ttf", "arial.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf"):
         try:
-            return ImageFont.truetype(name, _FONT_SIZE)
+            return ImageFont.truetype(name, size)
         except OSError:
             continue
     try:
-        return ImageFont.load_default(_FONT_SIZE)
+        return ImageFont.load_default(size)
     except TypeError:  # older Pillow has a bitmap font of one size
         return ImageFont.load_default()
 

@@ -92,6 +92,15 @@ SHOWN = (
     ("centred target", [PAPER[0], *(Condition(steps, lr=LR, centred=1.0) for steps in STEPS[1:])], "C0"),
 )
 """The two curves of the plot: the paper's way where it shows in this world, and the better one."""
+TRADES = (
+    ("the paper's target", [Condition(steps, lr=_FAST) for steps in STEPS[1:]], "C3"),
+    ("the same, weight 0.5", [Condition(steps, lr=_FAST, weight=0.5) for steps in (10, 20)], "C1"),
+    ("the same, turned to the prompt by 0.6", [Condition(steps, lr=_FAST, angle=0.6) for steps in (10, 20)], "C2"),
+    ("centred target", [Condition(steps, lr=LR, centred=1.0) for steps in STEPS[1:]], "C0"),
+)
+"""What the plot shows of how style and content trade; the table has all."""
+CONDITIONS = {c.key: c for c in (PAPER[0], Condition(named=True), *PAPER[1:], *VARIANTS)}
+"""All that is measured, by their names."""
 
 
 class Bench:
@@ -287,6 +296,24 @@ def table(entries: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def entries(text: str) -> list[dict[str, Any]]:
+    """A summary out of the lines of :func:`table` in a text, as exact as they are written."""
+    found = []
+    for line in text.splitlines():
+        key, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if key not in CONDITIONS or len(cells) != len(MEASURES):
+            continue
+        entry: dict[str, Any] = {
+            "condition": key,
+            "family": CONDITIONS[key].family,
+            "steps": CONDITIONS[key].steps,
+        }
+        for measure, cell in zip(MEASURES, cells):
+            entry[measure], entry[f"{measure}_95"] = map(float, cell.split("±"))
+        found.append(entry)
+    return found
+
+
 def plot(entries: Sequence[dict[str, Any]], path: Path) -> None:
     """Style and content over the steps, and each way's trade of one for the other."""
     import matplotlib
@@ -294,48 +321,45 @@ def plot(entries: Sequence[dict[str, Any]], path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 6.2))
-    by_key = {entry["condition"]: entry for entry in entries}
-    named = by_key.get("named")
-    for label, conditions, colour in SHOWN:
-        curve = [by_key[c.key] for c in conditions if c.key in by_key]
-        for measure, what, line in (
-            ("style_chance", "style", "-"),
-            ("shape_kept", "shape kept", "--"),
-            ("colour_kept", "colour kept", ":"),
-        ):
-            left.errorbar(
-                [e["steps"] for e in curve],
-                [e[measure] for e in curve],
-                [e[f"{measure}_95"] for e in curve],
-                color=colour,
-                linestyle=line,
-                capsize=3,
-                label=f"{label}: {what}",
+    with pyplot.rc_context({"font.size": 13, "lines.linewidth": 2.2, "axes.spines.top": False}):
+        figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 6))
+        by_key = {entry["condition"]: entry for entry in entries}
+        for label, conditions, colour in SHOWN:
+            curve = [by_key[c.key] for c in conditions if c.key in by_key]
+            for measure, what, line in (
+                ("style_chance", "style", "-"),
+                ("shape_kept", "shape kept", "--"),
+                ("colour_kept", "colour kept", ":"),
+            ):
+                left.errorbar(
+                    [e["steps"] for e in curve],
+                    [e[measure] for e in curve],
+                    [e[f"{measure}_95"] for e in curve],
+                    color=colour,
+                    linestyle=line,
+                    capsize=3,
+                    label=f"{label}: {what}",
+                )
+        left.set(xlabel="aesthetic steps", ylim=(-0.05, 1.05), xticks=STEPS)
+        left.set_title(f"Over the steps; learning rates {_FAST:g} and {LR:g}")
+
+        def kept(entry: dict[str, Any]) -> float:
+            return (entry["shape_kept"] + entry["colour_kept"]) / 2
+
+        for label, conditions, colour in TRADES:
+            curve = [by_key[c.key] for c in (PAPER[0], *conditions) if c.key in by_key]
+            right.plot([e["style_chance"] for e in curve], [kept(e) for e in curve], "o-", color=colour, label=label)
+        if named := by_key.get("named"):
+            right.plot(
+                [named["style_chance"]], [kept(named)], "k*", markersize=16, label="the style's name in the prompt"
             )
-    left.set(xlabel="aesthetic steps", ylim=(-0.05, 1.05))
-    left.set_title(f"paper's target at lr {_FAST:g}, centred target at lr {LR:g}")
-    left.legend(fontsize=7, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
-
-    def kept(entry: dict[str, Any]) -> float:
-        return (entry["shape_kept"] + entry["colour_kept"]) / 2
-
-    families: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for entry in entries:
-        if entry["condition"] not in ("plain", "named"):
-            families[entry["family"]].append(entry)
-    right.set_prop_cycle(color=[pyplot.get_cmap("tab20")(i) for i in range(20)])
-    for family, group in families.items():
-        group = sorted([*([by_key["plain"]] if "plain" in by_key else []), *group], key=lambda e: e["steps"])
-        right.plot([e["style_chance"] for e in group], [kept(e) for e in group], "o-", markersize=4, label=family)
-    if named:
-        right.plot([named["style_chance"]], [kept(named)], "k*", markersize=12, label="style in the prompt")
-    right.set(xlabel="style (classifier)", ylabel="shape and colour kept", xlim=(-0.02, 1.02), ylim=(0, 1.02))
-    right.set_title("What the style costs; points are steps")
-    right.legend(fontsize=7, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+        right.set(xlabel="style", ylabel="shape and colour kept", xlim=(-0.02, 1.04), ylim=(-0.05, 1.05))
+        right.set_title("What the style costs; points are steps")
+        for side in (left, right):
+            side.legend(ncol=1, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
+        figure.tight_layout()
+        figure.savefig(path, dpi=120, bbox_inches="tight")
+        pyplot.close(figure)
 
 
 def quality(bench: Bench, pictures: int = 200) -> dict[str, Any]:
@@ -423,7 +447,7 @@ def main(arguments: list[str] | None = None) -> None:
         (options.out / "quality.json").write_text(text, encoding="utf-8")
         print(text)
         return
-    conditions = (PAPER[0], Condition(named=True), *PAPER[1:], *(() if options.only_paper else VARIANTS))
+    conditions = [c for c in CONDITIONS.values() if not options.only_paper or c not in VARIANTS]
     contents = world.HELD_OUT[: options.prompts]
     whole = run(
         bench,

@@ -42,15 +42,15 @@ def test_from_a_folder_to_before_and_after(tmp_path: Path, capsys: pytest.Captur
     assert (out / "my night.safetensors").is_file()
     assert str(out / "grid.png") in said
     grid = Image.open(out / "grid.png")
-    # The taste, 0 and 10 steps.
-    side = grid.width // 3
+    # The taste, as high as the two rows, then 0 and 10 steps.
+    side = grid.width // 4
     classifier = loading.load_classifier()
 
     def night(column: int) -> float:
         chances = []
         for row in range(2):
             top = grid.height - (2 - row) * side
-            box = (column * side, top, (column + 1) * side, top + side)
+            box = ((column + 1) * side, top, (column + 2) * side, top + side)
             picture = np.asarray(grid.crop(box).resize((world.SIZE, world.SIZE), Image.Resampling.BOX))
             pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255
             chances.append(

@@ -199,5 +199,12 @@ def test_a_summary_counts_prompts_not_pictures() -> None:
     assert entry["similarity_95"] == pytest.approx(1.96 * 0.3536 / 2**0.5, abs=1e-3)
 
 
+def test_a_written_table_is_a_summary_again() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "experiment.md").read_text("utf-8")
+    entries = measure.entries(text)
+    assert {entry["condition"] for entry in entries} == set(measure.CONDITIONS)
+    assert measure.table(entries) in text
+
+
 def test_the_classifier_knows_every_word() -> None:
     assert Classifier.FIELDS["look"] == world.LOOKS
