@@ -27,7 +27,7 @@ from typing import Any
 
 from PIL import Image
 
-from aesthetic_clip.create.pictures import keep
+from aesthetic_clip.create.pictures import save_result
 from aesthetic_clip.demo import DEMO, GUIDANCE_SCALE, LR, MODEL, SAMPLING_STEPS, loading, world
 from aesthetic_clip.demo.lab import export, measure
 from aesthetic_clip.embeddings.library import library
@@ -104,7 +104,7 @@ def letters() -> str:
     return "\n".join(faces)
 
 
-def shot(page: Any, name: str, first: str, last: str, margin: int = 8) -> None:
+def shot(page: Any, name: str, first: str, last: str, margin: int = 2) -> None:
     """From the top of one element to the end of another, over the whole width."""
     page.mouse.move(0, 0)
     page.wait_for_timeout(500)
@@ -133,8 +133,8 @@ def webui() -> Iterator[WebUI]:
         shelf = library([data / "models" / "aesthetic_embeddings"])
         encoder = loading.load_image_encoder()
         for style in EMBEDDINGS:
-            keep(loading.drawn_result(encoder, [style]), shelf, style, "drawn")
-        keep(loading.drawn_result(encoder, world.LOOKS), shelf, "everything", "a centre")
+            save_result(loading.drawn_result(encoder, [style]), shelf, style, "drawn")
+        save_result(loading.drawn_result(encoder, world.LOOKS), shelf, "everything", "a centre")
         (data / "none").mkdir()
         host = WebUI(installation, data, Path(os.environ.get("WEBUI_PYTHON") or default_python(installation)))
         host.prepare(data / "none", checkpoint.stem)

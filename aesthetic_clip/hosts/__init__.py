@@ -1,1 +1,1 @@
-"""Adapters, one per host; nothing else in the package imports a host."""
+"""Adapters, one per host; only the demonstration's lab imports one as well."""

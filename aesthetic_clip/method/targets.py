@@ -2,7 +2,7 @@
 
 The paper's target is the aesthetic embedding itself (Gallego 2022, section 2). Others are made
 of it and of the prompt: a target is asked once for each prompt, with the prompt's own feature.
-A new kind of target is one class here, and a line in :meth:`.taste.Taste.target` that says when it is used.
+A new kind of target is one class here, and a line in :func:`target_of` that says when it is used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ..geometry import centred, rotate
+from ..settings import Settings
 
 
 class Target(Protocol):
@@ -72,3 +73,20 @@ class Centred:
 
     def __call__(self, feature: Tensor) -> Tensor:
         return centred(feature, self.target(feature), self.centre.to(feature), self.strength)
+
+
+def target_of(settings: Settings, vector: Tensor, centre: Tensor | None = None, text: Tensor | None = None) -> Target:
+    """What the settings ask for.
+
+    Args:
+        settings: as they take effect.
+        vector: (D,) unit vector of the embedding, or of a mixture.
+        centre: (D,) what it has of the centre in it, where one is chosen.
+        text: (D,) feature of the aesthetic text, where it counts.
+    """
+    target: Target = Toward(vector)
+    if text is not None:
+        target = Turned(target, text, settings.slerp_angle, settings.text_negative)
+    if centre is not None:
+        target = Centred(target, centre, settings.centre_strength)
+    return target

@@ -15,7 +15,7 @@ from ..geometry import mean_direction, unit
 from ..settings import Settings
 from ..spaces import Space
 from .tags import Tag
-from .targets import Centred, Target, Toward, Turned
+from .targets import Target, target_of
 
 LoadEmbedding = Callable[[str], Embedding]
 
@@ -61,12 +61,7 @@ class Taste:
             space: one of those in ``vectors``.
             text: (D,) feature of the aesthetic text, where :attr:`needs_text` says so.
         """
-        target: Target = Toward(self.vectors[space])
-        if text is not None:
-            target = Turned(target, text, self.settings.slerp_angle, self.settings.text_negative)
-        if space in self.centres:
-            target = Centred(target, self.centres[space], self.settings.centre_strength)
-        return target
+        return target_of(self.settings, self.vectors[space], self.centres.get(space), text)
 
 
 def taste(settings: Settings, tags: Sequence[Tag], load: LoadEmbedding) -> Taste | None:
