@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .hosts.diffusers import encode_prompts as encode_prompts
     from .settings import Settings as Settings
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 _PLACES = {
     "AestheticError": ("errors", "AestheticError"),

@@ -30,7 +30,7 @@ from PIL import Image
 from aesthetic_clip.create.pictures import save_result
 from aesthetic_clip.demo import DEMO, GUIDANCE_SCALE, LR, MODEL, SAMPLING_STEPS, loading, world
 from aesthetic_clip.demo.lab import export, measure
-from aesthetic_clip.embeddings.library import library
+from aesthetic_clip.embeddings.library import open_library
 from aesthetic_clip.pages.local_page import ID as PAGE
 from aesthetic_clip.pages.tab import TITLE
 from tests.webui.conftest import CHROMIUM_FLAGS, CHROMIUM_NAMES, EXTENSION, REPOSITORY
@@ -130,7 +130,7 @@ def webui() -> Iterator[WebUI]:
         data = Path(folder)
         checkpoint = export.export(data / "models" / "Stable-diffusion")
         shutil.copytree(MODEL / "image_encoder", data / "models" / "aesthetic_clip" / loading.SPACE.name)
-        shelf = library([data / "models" / "aesthetic_embeddings"])
+        shelf = open_library([data / "models" / "aesthetic_embeddings"])
         encoder = loading.load_image_encoder()
         for style in EMBEDDINGS:
             save_result(loading.drawn_result(encoder, [style]), shelf, style, "drawn")

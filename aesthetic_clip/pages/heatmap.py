@@ -19,7 +19,8 @@ def similarity_picture(names: Sequence[str], matrix: Tensor) -> Image.Image:
     """
     letters = font(_FONT_SIZE)
     labels = [
-        _drawable(name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 3] + "...", letters) for name in names
+        _drawable(name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 3] + "...", letters)
+        for name in names
     ]
     left = 2 * _MARGIN + max((_width(label, letters) for label in labels), default=0)
     size = _CELL * len(labels)
