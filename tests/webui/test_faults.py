@@ -70,16 +70,16 @@ def _truncated_safetensors(path: Path) -> None:
 
 BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "is empty"),
-    "text": (lambda path: path.write_text("not an embedding"), "not a whole .pt file"),
-    "truncated": (_truncated, "not a whole .pt file"),
-    "truncated-safetensors": (_truncated_safetensors, "not a whole .safetensors file"),
+    "text": (lambda path: path.write_text("not an embedding"), "It is a text"),
+    "truncated": (_truncated, "It is cut off"),
+    "truncated-safetensors": (_truncated_safetensors, "It is cut off"),
     "matrix": (lambda path: torch.save(torch.ones(2, 768), path), "shape (2, 768)"),
     "other-width": (lambda path: torch.save(torch.ones(1, 512), path), "CLIP-512"),
     "integers": (lambda path: torch.save(torch.ones(768, dtype=torch.int64), path), "torch.int64"),
     "nan": (lambda path: torch.save(torch.full((1, 768), float("nan")), path), "NaN"),
     "infinite": (lambda path: torch.save(torch.full((1, 768), float("inf")), path), "infinite"),
     "zero": (lambda path: torch.save(torch.zeros(1, 768), path), "all zeros"),
-    "inversion": (lambda path: torch.save({"string_to_param": {"*": torch.ones(1, 768)}}, path), "not a tensor"),
+    "inversion": (lambda path: torch.save({"string_to_param": {"*": torch.ones(1, 768)}}, path), "is a textual inversion"),
 }
 
 
