@@ -36,10 +36,13 @@ class AestheticError(Exception):
         self.what, self.why, self.do, self.remedy = _bounded(what), _bounded(why), do, remedy
         super().__init__(" ".join(part for part in (self.what, self.why, do) if part))
 
+    def in_words_of(self, remedies: Mapping[Remedy, str]) -> AestheticError:
+        """The same fault, with the way out as a host calls it, for hosts that show the exception itself."""
+        return AestheticError(self.what, self.why, remedies.get(self.remedy, self.do) if self.remedy else self.do)
+
     def told(self, remedies: Mapping[Remedy, str]) -> str:
         """The three sentences, the last one as the host calls that way out, if it has it."""
-        do = remedies.get(self.remedy, self.do) if self.remedy else self.do
-        return " ".join(part for part in (self.what, self.why, do) if part)
+        return str(self.in_words_of(remedies))
 
 
 def _bounded(sentence: str) -> str:

@@ -79,7 +79,10 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "nan": (lambda path: torch.save(torch.full((1, 768), float("nan")), path), "NaN"),
     "infinite": (lambda path: torch.save(torch.full((1, 768), float("inf")), path), "infinite"),
     "zero": (lambda path: torch.save(torch.zeros(1, 768), path), "all zeros"),
-    "inversion": (lambda path: torch.save({"string_to_param": {"*": torch.ones(1, 768)}}, path), "is a textual inversion"),
+    "inversion": (
+        lambda path: torch.save({"string_to_param": {"*": torch.ones(1, 768)}}, path),
+        "is a textual inversion",
+    ),
 }
 
 

@@ -24,6 +24,7 @@ from ...method.taste import Taste, taste
 from ...settings import KNOBS, Settings
 from . import options
 from .conditioning import Conditioning
+from .remedies import REMEDIES
 
 _REQUEST = "_aesthetic_request"
 _KEY = "_aesthetic_key"
@@ -87,9 +88,10 @@ def _refuse(error: AestheticError, *_: Any, **__: Any) -> None:
 
 
 def refused(error: AestheticError) -> AestheticError:
-    """The error, with what the WebUI's API takes for its answer: status 422 and the sentence."""
-    error.status_code, error.detail = 422, str(error)  # type: ignore[attr-defined]
-    return error
+    """The error in the WebUI's words, with what its API takes for its answer: status 422 and the sentence."""
+    told = error.in_words_of(REMEDIES)
+    told.status_code, told.detail = 422, str(told)  # type: ignore[attr-defined]
+    return told
 
 
 def install() -> None:
