@@ -14,5 +14,10 @@ spec = importlib.util.spec_from_file_location(NAME, folder / "__init__.py", subm
 sys.modules[NAME] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules[NAME])
 
-AestheticScript = importlib.import_module(f"{NAME}.hosts.a1111.script").AestheticScript
-importlib.import_module(f"{NAME}.hosts.a1111.callbacks").register()
+HOST = f"{NAME}.hosts.a1111"
+if sentence := importlib.import_module(f"{HOST}.known").unknown_host():
+    print(sentence)
+    AestheticScript = importlib.import_module(f"{HOST}.unknown").AestheticScript
+else:
+    AestheticScript = importlib.import_module(f"{HOST}.script").AestheticScript
+    importlib.import_module(f"{HOST}.callbacks").register()

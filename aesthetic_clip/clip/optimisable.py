@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +42,17 @@ def compute_dtype(module: nn.Module) -> torch.dtype:
     return functools.reduce(torch.promote_types, dtypes) if dtypes else torch.float32
 
 
-def refuse_quantised(module: nn.Module) -> None:
+def refuse_quantised(module: nn.Module, understood: Collection[str] = ()) -> None:
     """Take only a module whose weights are plain numbers.
+
+    Args:
+        module: a host's text encoder.
+        understood: attributes of its layers that look like a quantiser's, and that the caller knows how to undo.
 
     Raises:
         AestheticError: a layer is quantised.
     """
-    if found := quantised_layer(module):
+    if found := quantised_layer(module, understood):
         raise AestheticError(
             "The text encoder is quantised and can't be personalised.",
             f"{found}; such numbers can't take small steps, and moving the other layers alone would be another method.",
@@ -58,15 +62,15 @@ def refuse_quantised(module: nn.Module) -> None:
         )
 
 
-def quantised_layer(module: nn.Module) -> str | None:
+def quantised_layer(module: nn.Module, understood: Collection[str] = ()) -> str | None:
     """The first layer whose weights are not plain numbers, and what they are; None if there is none."""
     for place, layer in module.named_modules():
-        for what in _quantised(layer):
+        for what in _quantised(layer, understood):
             return f"Its layer {place or 'itself'} ({type(layer).__module__}.{type(layer).__qualname__}) {what}"
     return None
 
 
-def _quantised(layer: nn.Module) -> Iterator[str]:
+def _quantised(layer: nn.Module, understood: Collection[str]) -> Iterator[str]:
     for name, parameter in layer._parameters.items():
         if parameter is None:
             continue
@@ -75,7 +79,10 @@ def _quantised(layer: nn.Module) -> Iterator[str]:
         elif not parameter.is_floating_point():
             yield f"keeps its {name} as {str(parameter.dtype).removeprefix('torch.')}"
     for name in _QUANTISERS_NAMES:
-        if getattr(layer, name, None) is not None:
+        if name not in understood and getattr(layer, name, None) is not None:
             yield f"has a {name}"
-    if hasattr(layer, "in_features") and not ("weight" in layer._parameters or "base_layer" in layer._modules):
+    # A layer that Forge made for a weight that the file lacks says None, and nothing asks it.
+    empty = layer.__dict__.get("weight", layer) is None
+    own = "weight" in layer._parameters or "base_layer" in layer._modules
+    if hasattr(layer, "in_features") and not own and not empty:
         yield "has no weight of its own"

@@ -107,6 +107,9 @@ class TextEncoder(ABC):
     unused: tuple[str, ...] = ()
     """How the names of parameters begin that have no part in :meth:`hidden_state`."""
 
+    folded: tuple[str, ...] = ()
+    """Attributes of layers that :meth:`weights` works into their weights, and :meth:`call` keeps away meanwhile."""
+
     def __init__(
         self,
         module: nn.Module,
@@ -115,7 +118,7 @@ class TextEncoder(ABC):
         around: Around = contextlib.nullcontext,
         device: torch.device | None = None,
     ) -> None:
-        refuse_quantised(module)
+        refuse_quantised(module, self.folded)
         self.module = module
         self.token_embedding = token_embedding
         self.projection = _ordinary(projection.detach())
@@ -256,7 +259,12 @@ def plain_fp32(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _innermost(embedding: Any) -> nn.Embedding:
+def innermost_embedding(embedding: Any) -> nn.Embedding:
+    """The token table inside what others wrapped around it.
+
+    Raises:
+        AestheticError: what that is, is not known.
+    """
     # The WebUI wraps the token table to put textual inversions in, PEFT to adapt it.
     while not isinstance(embedding, nn.Embedding):
         inner = getattr(embedding, "wrapped", None) or getattr(embedding, "base_layer", None)
@@ -283,7 +291,7 @@ class TransformersTextEncoder(TextEncoder):
     ) -> None:
         # transformers 5 has no inner text_model any more.
         inner: Any = getattr(module, "text_model", module)
-        super().__init__(module, _innermost(inner.embeddings.token_embedding), projection, around, device)
+        super().__init__(module, innermost_embedding(inner.embeddings.token_embedding), projection, around, device)
 
     def is_trained(self, name: str) -> bool:
         return not name.startswith("text_projection")
@@ -305,7 +313,7 @@ class OpenClipTextEncoder(TextEncoder):
         device: torch.device | None = None,
     ) -> None:
         clip: Any = module
-        super().__init__(module, _innermost(clip.token_embedding), projection, around, device)
+        super().__init__(module, innermost_embedding(clip.token_embedding), projection, around, device)
 
     def is_trained(self, name: str) -> bool:
         return name.split(".")[0] in ("positional_embedding", "transformer", "ln_final", "token_embedding")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,18 @@ class ProjectionSources:
     url: str | None = None
     progress: Progress = silent
 
+    @property
+    def key(self) -> Hashable:
+        """Tells apart what the user's own file was and is: a result with another projection is another one."""
+        if self.path is None:
+            return None
+        stamps = []
+        for file in _candidates(self.path):
+            with contextlib.suppress(OSError, ValueError):
+                found = file.stat()
+                stamps.append((str(file), found.st_mtime_ns, found.st_size))
+        return (str(self.path), *stamps)
+
 
 def find_text_projection(width: int, sources: ProjectionSources) -> Tensor:
     """The projection for a text encoder of hidden size ``width``: (width, dim), fp32.
@@ -77,15 +89,17 @@ def find_text_projection(width: int, sources: ProjectionSources) -> Tensor:
     return projection
 
 
+def _candidates(path: Path) -> list[Path]:
+    """The files that a path named by the user may mean."""
+    if not path.is_dir():
+        return [path]
+    return [
+        path / folder / name for folder in ("", "text_encoder") for name in ("model.safetensors", "pytorch_model.bin")
+    ]
+
+
 def _from_user(path: Path) -> _Found:
-    candidates = [path]
-    if path.is_dir():
-        candidates = [
-            path / folder / name
-            for folder in ("", "text_encoder")
-            for name in ("model.safetensors", "pytorch_model.bin")
-        ]
-    for candidate in candidates:
+    for candidate in _candidates(path):
         if candidate.is_file():
             return _read(candidate)
     raise _missing(f"The given path, {path}, has no model file.")

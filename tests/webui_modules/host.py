@@ -38,6 +38,7 @@ _PAGE = (
     "modules.extensions",
     "modules.ui_common",
     "modules.ui_components",
+    "modules.ui_tempdir",
     "modules.ui_extra_networks",
     "modules.infotext_utils",
     "modules.generation_parameters_copypaste",

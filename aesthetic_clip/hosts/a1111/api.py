@@ -23,7 +23,7 @@ from ...pages.forms import checked_text
 from ...printable import printable
 from ...spaces import PUBLISHED, Space, space_named
 from . import options
-from .encoders import model_spaces
+from .encoders import loaded_model, model_spaces
 from .image_encoders import image_encoder
 from .jobs import show_progress
 from .remedies import REMEDIES
@@ -133,7 +133,7 @@ def _router() -> APIRouter:
             with call_queue.queue_lock, contextlib.ExitStack() as stack:
                 shared.state.begin(job="aesthetic embedding")
                 stack.callback(shared.state.end)
-                spaces = wanted or list(model_spaces(shared.sd_model))
+                spaces = wanted or list(model_spaces(loaded_model()))
                 encoders = [stack.enter_context(image_encoder(space, False, show_progress)) for space in spaces]
                 result = create(
                     pictures,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from modules import sd_models, shared
+
 from ...errors import AestheticError
 from ...spaces import Space
 from .engines import engine_encoders
@@ -32,6 +34,20 @@ def host_encoders(model: Any) -> list[WebUIEncoder]:
         f"It is a {type(model).__name__} whose prompt is read by no CLIP text encoder.",
         "Choose another checkpoint, or set the aesthetic embedding to None.",
     )
+
+
+def loaded_model() -> Any:
+    """The checkpoint; Forge does not load it before the first picture, so here it is asked for.
+
+    Raises:
+        AestheticError: there is none.
+    """
+    model = shared.sd_model
+    if isinstance(model, getattr(sd_models, "FakeInitialModel", ())):
+        model, _ = sd_models.forge_model_reload()
+    if model is None:
+        raise AestheticError("There is no checkpoint.", "None is loaded.", "Choose one, and try again.")
+    return model
 
 
 def model_spaces(model: Any) -> list[Space]:

@@ -11,15 +11,18 @@ import contextlib
 import functools
 import importlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...clip.completed import Completed, CompletedTextEncoder, missing_layers
 from ...clip.text_encoder import TextEncoder, TransformersTextEncoder, Weights
 from ...clip.text_projection import find_text_projection
+from ...errors import AestheticError
 from ...method.optimize import Memory, bytes_needed
-from ...spaces import VIT_L, Space, space_of
+from ...spaces import VIT_H, VIT_L, Space, space_of
 from .options import projection_sources
 from .webui_encoder import WebUIEncoder
 
@@ -48,7 +51,20 @@ class EngineEncoder(WebUIEncoder):
             projection = find_text_projection(transformer.config.hidden_size, projection_sources())
         # Single layers, the token table among them, may be kept in main memory.
         device = importlib.import_module("backend.memory_management").text_encoder_device()
+        if transformer.config.hidden_size == VIT_H.dim and (lost := missing_layers(transformer, self._file())):
+            return _CompletedEngineTextEncoder(Completed(transformer, lost), projection, device=device)
         return _EngineTextEncoder(transformer, projection, device=device)
+
+    def _file(self) -> Path:
+        """SD 2.x's checkpoint, whose last layer Forge leaves out when it loads it."""
+        file = Path(getattr(getattr(self.model, "sd_checkpoint_info", None), "filename", ""))
+        if file.is_file():
+            return file
+        raise AestheticError(
+            "This checkpoint can't be personalised.",
+            "An SD 2.x text encoder is loaded without its last layer, and the checkpoint's file is not there any more.",
+            "Put the checkpoint back where it was.",
+        )
 
     @property
     def fixes(self) -> Sequence[Sequence[Any]] | None:
@@ -58,6 +74,9 @@ class EngineEncoder(WebUIEncoder):
     def put_fixes(self, fixes: Sequence[Sequence[Any]] | None) -> None:
         self.owner.embeddings.fixes = fixes
 
+    def load(self) -> None:
+        importlib.import_module("backend.memory_management").load_model_gpu(self.model.forge_objects.clip.patcher)
+
     def settle(self, tokens: Tensor) -> None:
         # What seems to be free is not what can be had: the manager sends the UNet away if it is asked.
         memory = importlib.import_module("backend.memory_management")
@@ -65,11 +84,13 @@ class EngineEncoder(WebUIEncoder):
         memory.load_models_gpu([self.model.forge_objects.clip.patcher], memory_required=room)
 
 
-class _EngineTextEncoder(TransformersTextEncoder):
-    """A transformers CLIP whose layers may add LoRA, or a scale, to their weights in every forward pass."""
+class _Folding(TextEncoder):
+    """A CLIP whose layers may add LoRA, or a scale, to their weights in every forward pass."""
+
+    folded = (_ONLINE, _SCALE)
 
     def is_trained(self, name: str) -> bool:
-        return super().is_trained(name) and not name.endswith(_SCALE)
+        return super().is_trained(name) and not name.endswith(_SCALE)  # type: ignore[safe-super]
 
     def weights(self, ids: Tensor) -> Weights:
         weights = super().weights(ids)
@@ -82,9 +103,16 @@ class _EngineTextEncoder(TransformersTextEncoder):
         return weights
 
     def call(self, function: Callable[..., Any], weights: Weights, *args: Any) -> Any:
-        # It is in the weights already.
-        with _taken_off(self.module, (_ONLINE, _SCALE)):
+        with _taken_off(self.module, self.folded):
             return super().call(function, weights, *args)
+
+
+class _EngineTextEncoder(_Folding, TransformersTextEncoder):
+    """The CLIP of an engine."""
+
+
+class _CompletedEngineTextEncoder(_Folding, CompletedTextEncoder):
+    """The CLIP of an SD 2.x engine, and the layer that it lacks."""
 
 
 def _as_computed(layer: nn.Module, kind: str, value: Tensor) -> Tensor:

@@ -84,7 +84,9 @@ def _text_encoder(wrapper: Any, model: Any) -> TextEncoder:
     if transformer := _transformers(wrapper):
         width = transformer.config.hidden_size
         # Files of SD 1.x that seem to have ViT-L/14's carry the identity matrix in its place.
-        own = None if width == VIT_L.dim else _projection_in_file(model)
+        own = None if width == VIT_L.dim else _loaded_projection(wrapper, model, width)
+        if own is None and width != VIT_L.dim:
+            own = _projection_in_file(model)
         projection = find_text_projection(width, projection_sources()) if own is None else own
         return TransformersTextEncoder(transformer, projection, own_forwards)
     clip = _open_clip(wrapper)
@@ -92,6 +94,22 @@ def _text_encoder(wrapper: Any, model: Any) -> TextEncoder:
         return OpenClipTextEncoder(clip, clip.text_projection, own_forwards)
     width = clip.positional_embedding.shape[-1]
     return OpenClipTextEncoder(clip, find_text_projection(width, projection_sources()), own_forwards)
+
+
+def _loaded_projection(wrapper: Any, model: Any, width: int) -> torch.Tensor | None:
+    """(width, dim) the text projection that reForge or Classic loaded for a transformers tower.
+
+    They keep it (in, out) beside the tower: SDXL's on the wrapped model, SD 2.x's on the one that was loaded,
+    of which the wrapped one is a part. Where the file had none it is the identity matrix.
+    """
+    towers = getattr(getattr(getattr(model, "forge_objects", None), "clip", None), "cond_stage_model", None)
+    for holder in (wrapper.wrapped, *(getattr(towers, name, None) for name in ("clip_g", "clip_h"))):
+        projection = getattr(holder, "text_projection", None)
+        if isinstance(projection, torch.Tensor) and projection.ndim == 2 and projection.shape[0] == width:
+            matrix = projection.detach()
+            if not torch.equal(matrix, torch.eye(*matrix.shape, dtype=matrix.dtype, device=matrix.device)):
+                return matrix
+    return None
 
 
 def _has_own_projection(clip: Any, model: Any) -> bool:

@@ -4,6 +4,8 @@ Two methods of ``StableDiffusionProcessing`` are wrapped, for all jobs and model
 ``cached_params``, the key of the conditioning cache, and ``get_conds_with_caching``,
 through which every conditioning goes (first pass, hires pass, refiner, img2img).
 What a job wants stands on the job itself, so that nothing leaks from one to the next.
+A job that another extension makes inside a job, and runs without this script (ADetailer's
+for faces), wants what that one wants: ``process_images_inner`` is wrapped to know which that is.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Hashable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from modules import extra_networks, processing
 from modules.processing import StableDiffusionProcessing
 
 from ...errors import AestheticError
@@ -30,6 +34,8 @@ _REQUEST = "_aesthetic_request"
 _KEY = "_aesthetic_key"
 _WRAPPER = "_aesthetic_wrapper"
 _installed: list[bool] = []
+_running: ContextVar[tuple[Any, ...]] = ContextVar("aesthetic_running", default=())
+"""The jobs that this thread is at, the innermost last."""
 _LEFT_ALONE = "Aesthetic left alone"
 _SIMILARITY = "Aesthetic similarity"
 
@@ -69,7 +75,7 @@ def request(p: Any, read: Callable[[], Settings]) -> None:
     The WebUI swallows what a callback raises and makes the picture all the same,
     so an error is kept until the prompt is encoded.
     """
-    _forget(p)  # X/Y/Z cells share the dict with the cell before
+    _forget(p)  # what the X/Y/Z cell before wrote
     try:
         setattr(p, _REQUEST, Request(read()))
     except AestheticError as error:
@@ -79,8 +85,9 @@ def request(p: Any, read: Callable[[], Settings]) -> None:
 
 
 def _forget(p: Any) -> None:
-    for key in (*(knob.infotext for knob in KNOBS), _LEFT_ALONE, _SIMILARITY):
-        p.extra_generation_params.pop(key, None)
+    # In a dict of its own: this job may be a copy that shares it with another (ADetailer's, X/Y/Z's).
+    ours = {_LEFT_ALONE, _SIMILARITY, *(knob.infotext for knob in KNOBS)}
+    p.extra_generation_params = {key: value for key, value in p.extra_generation_params.items() if key not in ours}
 
 
 def _refuse(error: AestheticError, *_: Any, **__: Any) -> None:
@@ -95,20 +102,33 @@ def refused(error: AestheticError) -> AestheticError:
 
 
 def install() -> None:
-    """Wrap the two methods."""
-    for name, wrap in _WRAPS.items():
-        setattr(StableDiffusionProcessing, name, wrap(getattr(StableDiffusionProcessing, name)))
+    """Wrap what is wrapped."""
+    for owner, name, wrap in _WRAPS:
+        if hasattr(owner, name):
+            setattr(owner, name, wrap(getattr(owner, name)))
     _installed.append(True)
 
 
 def uninstall() -> None:
     """Put the WebUI's methods back; under another extension's wrapper ours stays, and does nothing."""
     _installed.clear()
-    for name in _WRAPS:
-        current = getattr(StableDiffusionProcessing, name)
+    for owner, name, _ in _WRAPS:
+        current: Any = getattr(owner, name, None)
         ours: Any = getattr(current, _WRAPPER, None)
         if ours is not None and ours is current:
-            setattr(StableDiffusionProcessing, name, ours.__wrapped__)
+            setattr(owner, name, ours.__wrapped__)
+
+
+def _wrap_process_images(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def process_images_inner(p: Any, *args: Any, **kwargs: Any) -> Any:
+        token = _running.set((*_running.get(), p))
+        try:
+            return original(p, *args, **kwargs)
+        finally:
+            _running.reset(token)
+
+    return _marked(process_images_inner)
 
 
 def _wrap_cached_params(original: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
@@ -135,12 +155,13 @@ def _wrap_get_conds(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if not _installed:
             return original(self, function, required_prompts, steps, caches, extra_network_data, *args, **kwargs)
+        wanted = None
         try:
             wanted, asked = _wanted(self, required_prompts, extra_network_data)
             if wanted is None:
                 return original(self, function, required_prompts, steps, caches, extra_network_data, *args, **kwargs)
             job = Conditioning(wanted, asked.memo, _networks(extra_network_data))
-            setattr(self, _KEY, wanted.key)
+            setattr(self, _KEY, (wanted.key, options.projection_sources().key))
             try:
                 conds = original(
                     self, job.around(function), required_prompts, steps, caches, extra_network_data, *args, **kwargs
@@ -148,7 +169,12 @@ def _wrap_get_conds(original: Callable[..., Any]) -> Callable[..., Any]:
             finally:
                 delattr(self, _KEY)
         except AestheticError as error:
+            _left_clean(self, extra_network_data)
             raise refused(error) from error.__cause__
+        except Exception:
+            if wanted is not None:
+                _left_clean(self, extra_network_data)
+            raise
         if job.interrupted:
             caches[0][0] = None
         _tell(self, asked.written(wanted), wanted, _kept_report(conds, job.report))
@@ -163,14 +189,28 @@ def _marked(wrapper: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-_WRAPS = {"cached_params": _wrap_cached_params, "get_conds_with_caching": _wrap_get_conds}
+_WRAPS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
+    (StableDiffusionProcessing, "cached_params", _wrap_cached_params),
+    (StableDiffusionProcessing, "get_conds_with_caching", _wrap_get_conds),
+    (processing, "process_images_inner", _wrap_process_images),
+)
+
+
+def _left_clean(p: Any, extra_network_data: Any) -> None:
+    """What the WebUI does at the end of a job, and leaves out after an exception: others undo there what they changed."""
+    if not p.disable_extra_networks and extra_network_data:
+        extra_networks.deactivate(p, extra_network_data)
+    if p.scripts is not None:
+        # A script's own trouble with a job that has no picture is told by the WebUI, and stops no other script.
+        p.scripts.postprocess(p, processing.Processed(p, []))
 
 
 def _wanted(p: Any, prompts: Any, extra_network_data: Any) -> tuple[Taste | None, Request]:
     asked: Request | None = getattr(p, _REQUEST, None)
     if asked is None:
-        # A job that another extension makes and runs without scripts: only its tags count.
-        asked = Request()
+        # A job that another extension makes and runs without this script.
+        outer = next((asked for job in reversed(_running.get()) if (asked := getattr(job, _REQUEST, None))), None)
+        asked = Request() if outer is None else Request(outer.settings, outer.error)
         setattr(p, _REQUEST, asked)
     if asked.error is not None:
         raise asked.error

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 import torch
-from modules import call_queue, devices, scripts, shared, ui_components
+from modules import call_queue, devices, scripts, ui_components
 from torch import Tensor
 
 from ...create.limits import MAX_SENT
@@ -19,7 +19,7 @@ from ...printable import printable
 from ...settings import KNOBS
 from ...spaces import Space
 from . import options
-from .encoders import host_encoders, model_spaces
+from .encoders import host_encoders, loaded_model, model_spaces
 from .gallery import gallery_file
 from .image_encoders import image_encoder
 from .jobs import Jobs, show_progress
@@ -90,7 +90,7 @@ def _host() -> tab.TabHost:
     jobs = Jobs()
     return tab.TabHost(
         library=options.embeddings,
-        spaces=lambda: model_spaces(shared.sd_model),
+        spaces=lambda: model_spaces(loaded_model()),
         encoder=lambda space, download: image_encoder(space, download, show_progress),
         text_features=_text_features,
         picture=gallery_file,
@@ -119,8 +119,9 @@ def _dropdowns() -> list[Any]:
 def _text_features(text: str) -> dict[Space, Tensor]:
     with call_queue.queue_lock, torch.no_grad(), devices.autocast():
         features = {}
-        for host in host_encoders(shared.sd_model):
+        for host in host_encoders(loaded_model()):
             host.put_fixes(None)
+            host.load()
             # As ever first: it loads the model to its device.
             host.owner.encode_with_transformers(host.token_ids("").unsqueeze(0))
             features[host.space] = text_feature(host, text)

@@ -50,6 +50,9 @@ class WebUIEncoder(ABC):
     def settle(self, tokens: Tensor) -> None:
         """Called once after the host's own encoding of ``tokens`` (B, T), before the weights are read."""
 
+    def load(self) -> None:  # noqa: B027 - nothing to do where encoding does it
+        """Put the model on its device, outside a job, which would have done it."""
+
     def token_ids(self, text: str) -> Tensor:
         """Ids (T,) from start-of-text to end-of-text."""
         ids = [self.owner.id_start, *self.owner.tokenize([text])[0], self.owner.id_end]

@@ -8,60 +8,24 @@ Only SDXL's second encoder is whole.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...clip.optimisable import compute_dtype
+from ...clip.completed import Completed, CompletedTextEncoder, missing_layers
 from ...clip.text_encoder import TextEncoder, TransformersTextEncoder
 from ...clip.text_projection import ProjectionSources, find_text_projection
 from ...errors import AestheticError
 from ...spaces import PUBLISHED, VIT_H, VIT_L, Space, space_of
 from .private import unwrapped
-from .tower_files import read_layers
 
 PROJECTION_FILE = "text_projection.safetensors"
 _TOWER_FILES = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")
-
-
-class _Completed(nn.Module):
-    """A text encoder and the layers that its pipeline does without; shares the pipeline's weights."""
-
-    def __init__(self, text_encoder: nn.Module, last: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.text_encoder = text_encoder
-        self.last = nn.ModuleList(last)
-
-
-class _CompletedTextEncoder(TextEncoder):
-    """SD 2.x: all layers are optimised, as in the first WebUI extension, and the pipeline reads all but the last."""
-
-    def __init__(self, module: _Completed, projection: Tensor) -> None:
-        super().__init__(module, _inner(module.text_encoder).embeddings.token_embedding, projection)
-
-    def is_trained(self, name: str) -> bool:
-        return True
-
-    def hidden_state(self, ids: Tensor) -> Tensor:
-        layers, last = _inner(self.module.text_encoder).encoder.layers, self.module.last
-        count = len(layers)
-        # In the place where they were cut off, and only for this pass.
-        layers.extend(last)  # type: ignore[arg-type]
-        try:
-            return self.module.text_encoder(input_ids=ids).last_hidden_state  # type: ignore[operator]
-        finally:
-            del layers[count:]
-
-
-def _inner(text_encoder: Any) -> Any:
-    # transformers 5 has no inner text_model in a CLIPTextModel any more.
-    return getattr(text_encoder, "text_model", text_encoder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,32 +97,12 @@ class PipelineEncoder:
 
     def _completed(self, tower: Path) -> TextEncoder:
         """With the layers that ``tower`` has beyond the pipeline's."""
-        present = _inner(self.module).encoder.layers
-        last = len(present) - 1
         file = _tower_file(tower)
-        layers = read_layers(file, last)
-        if last not in layers:
-            raise AestheticError(
-                f"{tower} does not complete the pipeline's text encoder.",
-                f"It has no text tower of {len(present)} layers or more.",
-                "Give the whole published CLIP that the pipeline's text encoder was cut from.",
-            )
-        _refuse_stranger(present[last].mlp.fc1.weight, layers.pop(last)["mlp.fc1.weight"], tower)
+        added = missing_layers(self.module, file)
         projection = self._projection(file)
-        if not layers:
+        if not added:
             return TransformersTextEncoder(self.module, projection)
-        added = [self._layer(weights) for weights in layers.values()]
-        return _CompletedTextEncoder(_Completed(self.module, added), projection)
-
-    def _layer(self, weights: dict[str, Tensor]) -> nn.Module:
-        inner = _inner(self.module)
-        like = inner.encoder.layers[-1]
-        with torch.random.fork_rng(devices=[]):  # the new layer's initial weights are overwritten, but drawn
-            layer = type(like)(inner.config)
-        layer.load_state_dict(weights)
-        first = next(like.parameters())
-        dtype = compute_dtype(self.module) if first.element_size() == 1 else first.dtype
-        return layer.to(first.device, dtype).eval().requires_grad_(False)
+        return CompletedTextEncoder(Completed(self.module, added), projection)
 
     @staticmethod
     def _no_tower() -> Path:
@@ -168,17 +112,6 @@ class PipelineEncoder:
             "with an embedding, and the published CLIP is not on this machine.",
             f"Give the model.safetensors of {VIT_H.hub_id}, or an SD 2.x checkpoint as one .safetensors or .ckpt file, "
             "as text_tower.",
-        )
-
-
-def _refuse_stranger(mine: Tensor, other: Tensor, tower: Path) -> None:
-    # A fine-tuned text encoder stays close to what it came from; unrelated weights have a cosine of 0.
-    mine, other = mine.detach().float().cpu().flatten(), other.float().flatten()
-    if mine.shape != other.shape or not torch.cosine_similarity(mine, other, dim=0) > 0.5:
-        raise AestheticError(
-            f"{tower} does not complete the pipeline's text encoder.",
-            "Its layers are not those that the pipeline has.",
-            "Give the published CLIP that the pipeline's text encoder was cut from.",
         )
 
 

@@ -241,7 +241,7 @@ def test_sd2_with_anothers_tower_is_refused(tmp_path: Path, monkeypatch: pytest.
     other.load_state_dict({k: torch.randn_like(v.float()) for k, v in other.state_dict().items()})
     path = _write_tower(tmp_path, other, "transformers")
     pipe = pipelines.sd(pipelines.text_encoder(layers=2))
-    with pytest.raises(AestheticError, match="not those that the pipeline has"):
+    with pytest.raises(AestheticError, match="not those that the text encoder has"):
         encode_prompts(pipe, PROMPT, SETTINGS, TASTE, text_tower=path)
     with pytest.raises(AestheticError, match="no text tower of 2 layers"):
         encode_prompts(pipe, PROMPT, SETTINGS, TASTE, text_tower=pipelines.write_projection(tmp_path))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...errors import AestheticError
-from ...readers.faults import UnreadableFile
-from ...readers.tensor_files import read_tensors
+from ..errors import AestheticError
+from ..readers.faults import UnreadableFile
+from ..readers.tensor_files import read_tensors
 
 _LAYER = re.compile(
     r"(?:(?:.*\.)?text_model\.encoder\.layers\.|(?:cond_stage_model\.model\.)?transformer\.resblocks\.)"
