@@ -211,6 +211,14 @@ def test_found_in_the_hub_cache(hf_model: transformers.CLIPModel, batch: Tensor,
     assert find_checkpoint(SPACE) is None
 
 
+def test_a_space_without_a_name_has_a_folder_too(hf_model: transformers.CLIPModel, no_other_places: Path) -> None:
+    space = Space("CLIP-48", 48)
+    assert find_checkpoint(space, folders=[no_other_places]) is None
+    hf_model.save_pretrained(no_other_places / "CLIP-48")
+    found = find_checkpoint(space, folders=[no_other_places])
+    assert found == Checkpoint("transformers", no_other_places / "CLIP-48", "CLIP-48")
+
+
 def test_incomplete_shards_are_not_taken(
     hf_model: transformers.CLIPModel, batch: Tensor, no_other_places: Path
 ) -> None:
