@@ -28,9 +28,7 @@ LARGEST_SEED = 2**32
 _SECONDS_BETWEEN_NEWS = 0.3
 _LONGEST_PROMPT = 20_000
 # A picture of 64 pixels is shown as large as one of 512.
-_PICTURES_LARGE = (
-    "<style>.aesthetic-large img {width: 100% !important; height: 100% !important; object-fit: contain !important}</style>"
-)
+_PICTURES_LARGE = "<style>.aesthetic-large img {width: 100% !important; height: 100% !important; object-fit: contain !important}</style>"
 
 
 @dataclass(frozen=True)
