@@ -11,6 +11,7 @@ for name in [name for name in sys.modules if name.partition(".")[0] == NAME]:
     del sys.modules[name]
 folder = Path(__file__).resolve().parents[1] / "aesthetic_clip"
 spec = importlib.util.spec_from_file_location(NAME, folder / "__init__.py", submodule_search_locations=[str(folder)])
+assert spec is not None and spec.loader is not None
 sys.modules[NAME] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules[NAME])
 

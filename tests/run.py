@@ -93,6 +93,7 @@ def main() -> int:
 
     current = environment("current", sys.executable, "test,standalone")
     step("ruff", current, "-m", "ruff", "check", ".")
+    step("ruff format", current, "-m", "ruff", "format", "--check", ".")
     step("mypy", current, "-m", "mypy")
     apart = ["--ignore=tests/webui", "--ignore=tests/webui_modules"]
     step("tests, current releases", current, "-m", "pytest", *apart, *sys.argv[1:])

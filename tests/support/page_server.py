@@ -46,8 +46,8 @@ def main(port: int, folder: str, encoder: str) -> None:
             time.sleep(0.05)
         shelf.load(order.settings.embedding)
         size = (order.width, order.height)
-        pictures = [png(Image.new("RGB", size, (order.seed, 10 * n, 0))) for n in (0, order.settings.steps)]
-        return Pair(*pictures, {SPACE.name: [0.1, 0.2, 0.4]}, f"{order.prompt}\nSeed: {order.seed}")
+        plain, personalised = (png(Image.new("RGB", size, (order.seed, 10 * n, 0))) for n in (0, order.settings.steps))
+        return Pair(plain, personalised, {SPACE.name: [0.1, 0.2, 0.4]}, f"{order.prompt}\nSeed: {order.seed}")
 
     host = TabHost(
         library=lambda: shelf,

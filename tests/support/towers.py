@@ -63,14 +63,14 @@ def in_float64(encoder: TextEncoder) -> TextEncoder:
     module = copy.deepcopy(encoder.module).double()
     if hasattr(module, "attn_mask"):
         module.attn_mask = module.attn_mask.double()  # no parameter, so not turned
-    return type(encoder)(module, encoder.projection.double())  # type: ignore[call-arg]
+    return type(encoder)(module, encoder.projection.double())  # type: ignore[call-arg, arg-type]
 
 
 def pad_id(encoder: TextEncoder) -> int:
     return 0 if isinstance(encoder, OpenClipTextEncoder) else END
 
 
-def encode(module: nn.Module, ids: Tensor) -> Tensor:
+def encode(module: Any, ids: Tensor) -> Tensor:
     """Last hidden state (B, 77, width), by the libraries' own forwards over the whole length."""
     if hasattr(module, "attn_mask"):
         x = module.token_embedding(ids) + module.positional_embedding
@@ -80,7 +80,7 @@ def encode(module: nn.Module, ids: Tensor) -> Tensor:
     return module(input_ids=ids).last_hidden_state
 
 
-def text_feature(module: nn.Module, projection: Tensor, ids: Tensor) -> Tensor:
+def text_feature(module: Any, projection: Tensor, ids: Tensor) -> Tensor:
     """Projected text feature (B, dim), by open_clip's own encode_text or transformers' own pooling."""
     if hasattr(module, "attn_mask"):
         return module.encode_text(ids)
@@ -96,7 +96,7 @@ def plain_method(
         The optimised copy, and the cosine similarity before each step and after the last.
     """
     encoder = in_float64(encoder) if dtype is torch.float64 else encoder
-    module = copy.deepcopy(encoder.module).requires_grad_(True)
+    module: Any = copy.deepcopy(encoder.module).requires_grad_(True)
     projection = encoder.projection
     trained = [
         p for name, p in module.named_parameters() if not name.startswith(("visual", "logit", "text_projection"))

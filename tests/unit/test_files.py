@@ -160,7 +160,7 @@ def test_a_lock_keeps_other_processes_out_and_ends_with_its_holder(tmp_path: Pat
     finally:
         holder.kill()
         holder.wait()
-        holder.stdout.close()
+        holder.communicate()
     assert os.listdir(tmp_path) == []
 
 

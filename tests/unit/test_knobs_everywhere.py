@@ -61,19 +61,20 @@ def samples(knob: Knob) -> list[Any]:
     if knob.kind in (Kind.NUMBER, Kind.INTEGER):
         assert knob.minimum is not None and knob.maximum is not None
         return [knob.default, knob.type(knob.minimum), knob.type(knob.maximum)]
-    return {
+    others: dict[Kind, list[Any]] = {
         Kind.SWITCH: [False, True],
         Kind.TEXT: ["", 'oil, "thick": paint\\', "off", "None"],
         Kind.EMBEDDING: [NO_EMBEDDING, "sub/name 1"],
         Kind.CHOICE: list(knob.choices),
-    }[knob.kind]
+    }
+    return others[knob.kind]
 
 
 CASES = [pytest.param(knob, value, id=f"{knob.name}={value!r}") for knob in TABLE for value in samples(knob)]
 every_value = pytest.mark.parametrize(("knob", "value"), CASES)
 
 
-def having(knob: Knob, value: object) -> Wider:
+def having(knob: Knob, value: Any) -> Wider:
     """Settings with this value, and with what the knob needs."""
     return dataclasses.replace(Wider(), **{**({knob.needs: "needed"} if knob.needs else {}), knob.name: value})
 
@@ -265,7 +266,7 @@ def axes(library: Library | None = None) -> dict[str, Any]:
     script = type("Script", (), {"__module__": "xyz_grid.py"})
     data = [SimpleNamespace(script_class=script, module=grid)]
     for _ in range(2):
-        xyz.register(data, lambda: library or Library([]), lambda error: error, TABLE)
+        xyz.register(data, lambda: library or Library(()), lambda error: error, TABLE)
     assert len({axis.label for axis in grid.axis_options}) == len(grid.axis_options) == len(TABLE)
     return dict(zip((knob.name for knob in TABLE), grid.axis_options))
 

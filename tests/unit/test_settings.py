@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -72,10 +73,10 @@ def test_whatever_comes_in_is_in_range_or_refused_with_a_sentence(values: list[o
         assert len(str(error)) > 20
         return
     for knob in KNOBS:
-        value = getattr(settings, knob.name)
-        assert type(value) is knob.type
+        value: Any = getattr(settings, knob.name)
         if knob.minimum is not None and knob.maximum is not None:
             assert knob.minimum <= value <= knob.maximum and math.isfinite(value)
+        assert type(value) is knob.type
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,48 +15,10 @@ from PIL import Image
 from .webui import Generated, RequestFailed, WebUI
 
 TITLE = "Aesthetic embeddings"
-PACKAGE = "sd_webui_aesthetic_gradients"
-"""The extension's package inside the host."""
-
 FAMILIES = {"sd1-a": "vitl", "sd2": "vith", "sdxl": "xl"}
 """Checkpoint -> an embedding that fits it."""
 
 _LINE = re.compile(r"Aesthetic Gradients: (.+) on (\S+), similarity (\S+) -> (\S+) in (\d+) steps")
-
-TEXT_ENCODER = """
-import hashlib
-model = shared.sd_model
-conditioner = getattr(model, "conditioner", None) or model.cond_stage_model
-sha = hashlib.sha256()
-for name, tensor in sorted(conditioner.state_dict().items()):
-    sha.update(name.encode())
-    sha.update(tensor.cpu().contiguous().numpy().tobytes())
-hooks = [name for name, module in conditioner.named_modules() if module._forward_hooks]
-grads = [name for name, p in conditioner.named_parameters() if p.requires_grad or p.grad is not None]
-left = [name for name, module in conditioner.named_modules() if "encode_with_transformers" in vars(module)]
-result = [sha.hexdigest(), hooks, grads, left]
-"""
-"""Host code: what a text encoder must be the same in, after whatever happened."""
-
-CACHED = """
-import hashlib
-from modules.processing import StableDiffusionProcessing as P
-
-def tensors(x):
-    if hasattr(x, "numpy"):
-        return [x]
-    if isinstance(x, dict):
-        return [t for k in sorted(x) for t in tensors(x[k])]
-    if isinstance(x, (list, tuple)):
-        return [t for y in x for t in tensors(y)]
-    return [t for y in vars(x).values() for t in tensors(y)] if hasattr(x, "__dict__") else []
-
-def digest(x):
-    return hashlib.sha256(b"".join(t.cpu().contiguous().numpy().tobytes() for t in tensors(x))).hexdigest()
-
-result = {"positive": digest(P.cached_c[1]), "negative": digest(P.cached_uc[1])}
-"""
-"""Host code: hashes of the two conditionings that the last job left in the WebUI's cache."""
 
 
 def distance(one: Image.Image, other: Image.Image) -> float:
@@ -69,7 +31,7 @@ def asking(*args: object) -> dict[str, Any]:
     return {"alwayson_scripts": {TITLE: {"args": list(args)}}}
 
 
-def personalised(webui: WebUI, embedding: str, knobs: dict[str, object] | None = None, **payload: Any) -> Generated:
+def personalised(webui: WebUI, embedding: str, knobs: Mapping[str, Any] | None = None, **payload: Any) -> Generated:
     """One txt2img job with an embedding and, by name, other knobs."""
     return webui.txt2img(**asking({"embedding": embedding, **(knobs or {})}), **payload)
 
@@ -84,7 +46,7 @@ def similarities(webui: WebUI, since: int) -> list[tuple[float, float]]:
     return [(float(before), float(after)) for _, _, before, after, _ in _LINE.findall(webui.log(since))]
 
 
-def refusal(webui: WebUI, embedding: object = "vitl", knobs: dict[str, object] | None = None, **payload: Any) -> str:
+def refusal(webui: WebUI, embedding: object = "vitl", knobs: Mapping[str, Any] | None = None, **payload: Any) -> str:
     """The sentence with which the API refuses a job; the status has to be 422."""
     with pytest.raises(RequestFailed) as refused:
         webui.txt2img(**asking({"embedding": embedding, **(knobs or {})}), **payload)

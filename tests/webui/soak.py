@@ -28,7 +28,8 @@ from aesthetic_clip.spaces import VIT_BIGG, VIT_H, VIT_L
 
 from ..support.checkpoints import Assets, write_all
 from .conftest import EXTENSION, REPOSITORY
-from .driver import TEXT_ENCODER, asking, personalised
+from .driver import asking, personalised
+from .inside import model
 from .webui import RequestFailed, WebUI, default_python
 
 _CHECKPOINTS = {"sd1-a": "taste", "sd2": "taste h", "sdxl": "taste xl"}
@@ -57,7 +58,7 @@ class Soak:
         for checkpoint, name in _CHECKPOINTS.items():
             self.host.use(checkpoint)
             self.host.txt2img(prompt="a cat")  # takes the last job's LoRA out of the weights, as any job does
-            encoders[checkpoint] = self.host.run(TEXT_ENCODER)
+            encoders[checkpoint] = self.host.call(model.text_encoder)
             pictures[checkpoint] = np.asarray(personalised(self.host, name).image).tobytes()
         folder = self.host.data_dir / "tmp"
         return State(encoders, pictures, sorted(str(path.relative_to(folder)) for path in folder.rglob("*")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from aesthetic_clip.settings import KNOBS
@@ -50,13 +52,14 @@ def test_what_is_left_out_is_at_its_default(webui: WebUI) -> None:
     for arguments in ((), (0.5,), (0.9, 5, 0.0001), (None,) * len(KNOBS)):
         assert distance(webui.txt2img(**asking(*arguments)).image, plain.image) == 0, arguments
     expected = personalised(webui, "vitl")
-    for arguments in (
+    named: tuple[tuple[object, ...], ...] = (
         (0.9, 5, 0.0001, False, "vitl"),
         (None, None, None, None, "vitl", None, None, None, None),
         ("0.9", "5", "1e-4", "false", "vitl", "", "0.1", 0),
         (0.9, 5, 0.0001, False, "vitl", "", 0.1, False, False, "None", 1, "one too many"),
-    ):
-        assert distance(webui.txt2img(**asking(*arguments)).image, expected.image) == 0, arguments
+    )
+    for values in named:
+        assert distance(webui.txt2img(**asking(*values)).image, expected.image) == 0, values
 
 
 @pytest.mark.parametrize("title", [TITLE.lower(), TITLE.upper(), TITLE.title()])
@@ -136,7 +139,7 @@ def test_old_png_gives_the_same_picture(webui: WebUI, old_job: Generated) -> Non
         {"weight": 1, "steps": 7, "lr": 5e-05, "negative_prompt": True},
     ],
 )
-def test_infotext_round_trip(webui: WebUI, knobs: dict[str, object]) -> None:
+def test_infotext_round_trip(webui: WebUI, knobs: dict[str, Any]) -> None:
     first = personalised(webui, "sub/vitl-2", knobs, negative_prompt="blurry")
     forget(webui)
     again = webui.txt2img(infotext=first.infotext, negative_prompt="blurry")
@@ -158,7 +161,7 @@ def test_infotext_with_nonsense_does_not_break_the_job(webui: WebUI) -> None:
 # --- X/Y/Z plot ---
 
 
-def plot(webui: WebUI, x: tuple[str, list[str]], y: tuple[str, list[str]], **payload: object) -> Generated:
+def plot(webui: WebUI, x: tuple[str, list[str]], y: tuple[str, list[str]], **payload: Any) -> Generated:
     """An X/Y plot; each axis is its label and its values."""
     labels: list[str] = webui.run(XYZ + "result = [axis.label for axis in axes]")
     choices: list[bool] = webui.run(XYZ + "result = [axis.choices is not None for axis in axes]")

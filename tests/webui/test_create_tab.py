@@ -6,7 +6,6 @@ import contextlib
 import functools
 import hashlib
 import http.server
-import json
 import os
 import re
 import threading
@@ -25,32 +24,12 @@ from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import VIT_L, space_of
 
 from ..support.vision_towers import picture, truncate, write_encoder, write_pictures
+from .inside import catalogue, slow_encoder
 from .webui import WebUI, generate_on_page, open_page, visit
 
-PACKAGE = "sd_webui_aesthetic_gradients"
 TAB = "Create aesthetic embedding"
 DIMS = (768, 1024, 1280)
 EMBEDDING = {tab: f"#script_{tab}_aesthetic_embeddings_embedding" for tab in ("txt2img", "img2img")}
-
-# Makes the encoder slow, and notes for each batch when it began and whether the user had interrupted by then.
-SLOW = f"""
-import time
-from {PACKAGE}.clip import image_encoder as vision
-
-if not hasattr(vision, "rig_encode"):
-    vision.rig_encode = vision.ImageEncoder.encode
-vision.rig_batches = []
-
-def encode(self, pixels):
-    if len(pixels) > 1:
-        vision.rig_batches.append([len(pixels), shared.state.interrupted])
-        time.sleep({{seconds}})
-    return vision.rig_encode(self, pixels)
-
-vision.ImageEncoder.encode = encode
-"""
-BATCHES = f"from {PACKAGE}.clip import image_encoder as vision\nresult = vision.rig_batches"
-QUICK = f"from {PACKAGE}.clip import image_encoder as vision\nvision.ImageEncoder.encode = vision.rig_encode"
 
 
 class CreateTab:
@@ -196,12 +175,12 @@ def open_embeddings(page: Any, tab: str) -> None:
 
 
 @contextlib.contextmanager
-def slow_encoder(webui: WebUI, seconds: float) -> Iterator[None]:
-    webui.run(SLOW.format(seconds=seconds))
+def slowed_encoder(webui: WebUI, seconds: float) -> Iterator[None]:
+    webui.call(slow_encoder.slow, seconds)
     try:
         yield
     finally:
-        webui.run(QUICK)
+        webui.call(slow_encoder.quick)
 
 
 @pytest.fixture(scope="module")
@@ -368,14 +347,14 @@ def test_plain_mean_is_marked(tab: CreateTab, pictures: Path, shelf: Path) -> No
 
 
 def test_progress_then_interrupt_saves_nothing(webui: WebUI, tab: CreateTab, many: Path, shelf: Path) -> None:
-    with slow_encoder(webui, 0.5):
+    with slowed_encoder(webui, 0.5):
         before = tab.fill("interrupted", many, batch_size=8).start()
         line = tab.progress_line(r"\d+ of 200 pictures, [\d.]+ per second \d+% ETA: [\d:]+")
         snap(tab.page, "progress")
-        assert int(re.match(r"(\d+)", line)[1]) % 8 == 0
+        assert int(line.split()[0]) % 8 == 0
         tab.find("stop").click()
         said = tab.result(before)
-        batches = webui.run(BATCHES)
+        batches = webui.call(slow_encoder.batches)
     assert "Interrupted: nothing was saved." in said
     assert "Error" not in said
     assert not any(interrupted for _, interrupted in batches), "a batch began after the interruption"
@@ -385,12 +364,14 @@ def test_progress_then_interrupt_saves_nothing(webui: WebUI, tab: CreateTab, man
 
 
 def test_interrupt_keeps_what_is_done_if_asked(webui: WebUI, tab: CreateTab, many: Path, shelf: Path) -> None:
-    with slow_encoder(webui, 0.4):
+    with slowed_encoder(webui, 0.4):
         before = tab.fill("partial", many, batch_size=8, keep_partial=True).start()
         tab.progress_line(r"\d+ of 200 pictures")
         tab.find("stop").click()
         said = tab.result(before)
-    count = int(re.search(r"made from (\d+) pictures \(interrupted: only what was done until then\)", said)[1])
+    made = re.search(r"made from (\d+) pictures \(interrupted: only what was done until then\)", said)
+    assert made is not None, said
+    count = int(made[1])
     assert 0 < count < 200 and count % 8 == 0
     metadata = load(shelf / "partial.safetensors").metadata
     assert (metadata["image_count"], metadata["complete"]) == (str(count), "false")
@@ -405,11 +386,11 @@ def test_stale_interruption_does_not_stop_it(webui: WebUI, tab: CreateTab, pictu
 
 
 def test_generation_waits_for_the_job(webui: WebUI, tab: CreateTab, many: Path) -> None:
-    with slow_encoder(webui, 0.4):
+    with slowed_encoder(webui, 0.4):
         before = tab.fill("queued", many, batch_size=20).start()
         tab.progress_line(r"\d+ of 200 pictures")
         webui.txt2img()
-        assert [size for size, _ in webui.run(BATCHES)] == [20] * 10
+        assert [size for size, _ in webui.call(slow_encoder.batches)] == [20] * 10
         assert "made from 200 pictures" in tab.result(before)
 
 
@@ -570,9 +551,9 @@ def test_library_folder_that_cannot_be_written(
     shelf.rename(aside)
     shelf.write_text("a file in place of the folder")
     try:
-        with slow_encoder(webui, 0):
+        with slowed_encoder(webui, 0):
             said = tab.create("homeless", pictures)
-            assert webui.run(BATCHES) == []
+            assert webui.call(slow_encoder.batches) == []
         assert str(shelf) in said
         assert "can't be written" in said
         assert_a_sentence(said)
@@ -728,19 +709,9 @@ def published(webui: WebUI, tmp_path: Path) -> Iterator[Path]:
         (file.stem, file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
         for file in sorted(tmp_path.glob("*.pt"))
     ]
-    webui.run(f"""
-import functools, json
-from {PACKAGE}.embeddings import published as catalogue
-from {PACKAGE}.pages.tab import library_form as tab
-tab.CATALOGUE = [catalogue.Entry(*entry, "for a test") for entry in json.loads({json.dumps(entries)!r})]
-tab.download = functools.partial(catalogue.download, base_url="http://127.0.0.1:{server.server_port}")
-""")
+    webui.call(catalogue.replace, entries, f"http://127.0.0.1:{server.server_port}")
     yield tmp_path
-    webui.run(f"""
-from {PACKAGE}.embeddings import published as catalogue
-from {PACKAGE}.pages.tab import library_form as tab
-tab.CATALOGUE, tab.download = catalogue.CATALOGUE, catalogue.download
-""")
+    webui.call(catalogue.put_back)
     server.shutdown()
     server.server_close()
 
@@ -761,12 +732,7 @@ def test_download_of_published_ones(tab: CreateTab, page: Any, published: Path, 
 
 
 def test_download_offline(webui: WebUI, tab: CreateTab, published: Path, shelf: Path) -> None:
-    webui.run(f"""
-import functools
-from {PACKAGE}.embeddings import published as catalogue
-from {PACKAGE}.pages.tab import library_form as tab
-tab.download = functools.partial(catalogue.download, base_url="http://127.0.0.1:9")
-""")
+    webui.call(catalogue.replace, None, "http://127.0.0.1:9")
     said = tab.show("Library").press("download", timeout=60)
     assert "0 downloaded" in said and "can't be reached" in said and "Check the internet connection" in said
     snap(tab.page, "library-offline")

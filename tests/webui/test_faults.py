@@ -15,7 +15,8 @@ import safetensors.torch
 import torch
 
 from ..support.checkpoints import Assets
-from .driver import FAMILIES, PACKAGE, TEXT_ENCODER, asking, distance, forget, optimised, options, personalised, refusal
+from .driver import FAMILIES, asking, distance, forget, optimised, options, personalised, refusal
+from .inside import faults, model
 from .webui import Generated, RequestFailed, WebUI
 
 SEVERAL_CHUNKS = ", ".join(f"a photo of a cat number {number}" for number in range(14))
@@ -147,7 +148,7 @@ def test_file_that_is_gone_meanwhile(webui: WebUI, embeddings: Path, bad: Path) 
         ({"speed": 1}, "no aesthetic setting"),
     ],
 )
-def test_bad_value(webui: WebUI, right: Generated, knobs: dict[str, object], part: str) -> None:
+def test_bad_value(webui: WebUI, right: Generated, knobs: dict[str, Any], part: str) -> None:
     assert part in refusal(webui, "vitl", knobs)
     assert distance(personalised(webui, "vitl").image, right.image) == 0
 
@@ -182,103 +183,50 @@ def test_no_text_projection_to_be_had(webui: WebUI, assets: Assets, right: Gener
 
 # --- faults in the middle ---
 
-# Counts what a job does at one place of the method, and fails at the n-th time.
-FAULT = """
-import sys, torch
-package = "{package}"
-place, at, error = {place!r}, {at!r}, {error}
-text_encoder = sys.modules[package + ".clip.text_encoder"]
-adam = sys.modules[package + ".method.adam"]
-conditioning = sys.modules[package + ".hosts.a1111.conditioning"]
-owner, name = {{
-    "pass": (text_encoder.TextEncoder, "call"),
-    "inside": (text_encoder.TextEncoder, "call"),
-    "update": (adam.AdamInBackward, "_update"),
-}}[place]
-own = getattr(owner, "rig_" + name, None) or getattr(owner, name)
-setattr(owner, "rig_" + name, own)
-shared.rig_count = 0
-
-def fault():
-    shared.rig_count += 1
-    if shared.rig_count == at:
-        raise error
-
-def replacement(self, *args, **kwargs):
-    if place == "inside":
-        function, *rest = args
-        def failing(*inner):
-            result = function(*inner)
-            fault()
-            return result
-        return own(self, failing, *rest, **kwargs)
-    fault()
-    return own(self, *args, **kwargs)
-
-setattr(owner, name, replacement)
-"""
-MEND = """
-import sys
-for module, owner, name in (("clip.text_encoder", "TextEncoder", "call"), ("method.adam", "AdamInBackward", "_update")):
-    owner = getattr(sys.modules["{package}." + module], owner)
-    if hasattr(owner, "rig_" + name):
-        setattr(owner, name, getattr(owner, "rig_" + name))
-result = getattr(shared, "rig_count", 0)
-"""
-
-
-def mend(webui: WebUI) -> int:
-    """Take the fault out; how many times its place was passed."""
-    return webui.run(MEND.format(package=PACKAGE))
-
-
-def break_at(webui: WebUI, place: str, at: int, error: str = "RuntimeError('made up')") -> None:
-    webui.run(FAULT.format(package=PACKAGE, place=place, at=at, error=error))
-
 
 @pytest.mark.parametrize(
     ("place", "checkpoint"), [("pass", "sd1-a"), ("inside", "sd1-a"), ("inside", "sd2"), ("inside", "sdxl")]
 )
 def test_fault_at_every_pass(webui: WebUI, place: str, checkpoint: str) -> None:
     webui.use(checkpoint)
-    knobs: dict[str, object] = {"steps": 2, "text": "sunset"}
+    knobs: dict[str, Any] = {"steps": 2, "text": "sunset"}
     job = {"prompt": "a (red:1.2) cat", "negative_prompt": "blurry"}
-    sound = webui.run(TEXT_ENCODER)
+    sound = webui.call(model.text_encoder)
     assert sound[1:] == [[], [], []]
     try:
         forget(webui)
-        break_at(webui, place, 0)
+        webui.call(faults.break_at, place, 0)
         expected = personalised(webui, FAMILIES[checkpoint], knobs, **job)
-        passes = mend(webui)
+        passes = webui.call(faults.mend)
         # The text's feature, two steps, the last similarity, the host's encoding; per text encoder.
         assert passes == 5 * (2 if checkpoint == "sdxl" else 1)
         for at in range(1, passes + 1):
             forget(webui)
-            break_at(webui, place, at)
+            webui.call(faults.break_at, place, at)
             with pytest.raises(RequestFailed) as failed:
                 personalised(webui, FAMILIES[checkpoint], knobs, **job)
             assert "made up" in failed.value.body
-            mend(webui)
-            assert webui.run(TEXT_ENCODER) == sound, at
+            webui.call(faults.mend)
+            assert webui.call(model.text_encoder) == sound, at
             again = personalised(webui, FAMILIES[checkpoint], knobs, **job)
             assert distance(again.image, expected.image) == 0, at
     finally:
-        mend(webui)
+        webui.call(faults.mend)
 
 
 def test_fault_in_the_middle_of_a_backward_pass(webui: WebUI, right: Generated) -> None:
-    sound = webui.run(TEXT_ENCODER)
+    sound = webui.call(model.text_encoder)
     try:
         for at in (1, 7, 40):
             forget(webui)
-            break_at(webui, "update", at)
+            webui.call(faults.break_at, "update", at)
             with pytest.raises(RequestFailed):
                 personalised(webui, "vitl")
-            mend(webui)
-            assert webui.run(TEXT_ENCODER) == sound
+            webui.call(faults.mend)
+            assert webui.call(model.text_encoder) == sound
             assert distance(personalised(webui, "vitl").image, right.image) == 0
     finally:
-        mend(webui)
+        webui.call(faults.mend)
 
 
 def test_fault_with_lora_and_inversion(webui: WebUI, assets: Assets, right: Generated) -> None:
@@ -287,29 +235,29 @@ def test_fault_with_lora_and_inversion(webui: WebUI, assets: Assets, right: Gene
     try:
         for at in (1, 3, 7):
             forget(webui)
-            break_at(webui, "inside", at)
+            webui.call(faults.break_at, "inside", at)
             with pytest.raises(RequestFailed):
                 personalised(webui, "vitl", prompt=prompt)
-            mend(webui)
+            webui.call(faults.mend)
             assert distance(personalised(webui, "vitl").image, right.image) == 0
             assert distance(personalised(webui, "vitl", prompt=prompt).image, expected.image) == 0
     finally:
-        mend(webui)
+        webui.call(faults.mend)
 
 
 @pytest.mark.parametrize("place", ["pass", "inside", "update"])
-@pytest.mark.parametrize("error", ["torch.cuda.OutOfMemoryError('CUDA out of memory.')", "MemoryError()"])
-def test_out_of_memory(webui: WebUI, right: Generated, place: str, error: str) -> None:
+@pytest.mark.parametrize("event", ["out of GPU memory", "out of memory"])
+def test_out_of_memory(webui: WebUI, right: Generated, place: str, event: str) -> None:
     try:
         for at in (1, 6) if place != "update" else (1, 20):
             forget(webui)
-            break_at(webui, place, at, error)
+            webui.call(faults.break_at, place, at, event)
             said = refusal(webui)
             assert "not enough memory" in said and "GB" in said
-            assert mend(webui) >= at
+            assert webui.call(faults.mend) >= at
             assert distance(personalised(webui, "vitl").image, right.image) == 0
     finally:
-        mend(webui)
+        webui.call(faults.mend)
 
 
 # --- interrupted ---
@@ -317,29 +265,24 @@ def test_out_of_memory(webui: WebUI, right: Generated, place: str, error: str) -
 
 @pytest.mark.parametrize("flag", ["interrupted", "skipped"])
 def test_interrupt_at_every_step(webui: WebUI, right: Generated, flag: str) -> None:
-    sound = webui.run(TEXT_ENCODER)
+    sound = webui.call(model.text_encoder)
     try:
         for at in range(1, 7):
             forget(webui)
-            # Sets the flag instead of raising.
-            webui.run(
-                FAULT.format(package=PACKAGE, place="pass", at=at, error="None").replace(
-                    "raise error", f"shared.state.{flag} = True"
-                )
-            )
+            webui.call(faults.break_at, "pass", at, flag)
             mark = webui.mark()
             personalised(webui, "vitl")
-            passed = mend(webui)
+            passed = webui.call(faults.mend)
             # The pass that it came in is the last one, unless it was the very last.
             assert passed == at
             assert optimised(webui, mark) == [] or at >= 6
-            assert webui.run(TEXT_ENCODER) == sound
+            assert webui.call(model.text_encoder) == sound
             assert distance(personalised(webui, "vitl").image, right.image) == 0, at
     finally:
-        mend(webui)
+        webui.call(faults.mend)
 
 
-def run_long_job(webui: WebUI, knobs: dict[str, object], meanwhile: Callable[[], object], **payload: Any) -> Generated:
+def run_long_job(webui: WebUI, knobs: dict[str, Any], meanwhile: Callable[[], object], **payload: Any) -> Generated:
     """One job in a thread; ``meanwhile`` is called once the progress says that it personalises."""
     done: list[Generated] = []
     job = threading.Thread(
@@ -361,12 +304,12 @@ def run_long_job(webui: WebUI, knobs: dict[str, object], meanwhile: Callable[[],
 
 
 def test_interrupt_stops_quickly_and_the_same_job_again_is_right(webui: WebUI) -> None:
-    knobs: dict[str, object] = {"steps": 50}
+    knobs: dict[str, Any] = {"steps": 50}
     started = time.monotonic()
     expected = personalised(webui, "vitl", knobs, prompt=SEVERAL_CHUNKS)
     whole = time.monotonic() - started
     forget(webui)
-    sound = webui.run(TEXT_ENCODER)
+    sound = webui.call(model.text_encoder)
     mark = webui.mark()
     pressed: list[float] = []
 
@@ -379,12 +322,12 @@ def test_interrupt_stops_quickly_and_the_same_job_again_is_right(webui: WebUI) -
     assert took < whole / 2, f"{took:.2f} s after the interrupt, of {whole:.2f} s"
     assert len(optimised(webui, mark)) < 2
     assert distance(stopped.image, expected.image) > 0
-    assert webui.run(TEXT_ENCODER) == sound
+    assert webui.call(model.text_encoder) == sound
     assert distance(personalised(webui, "vitl", knobs, prompt=SEVERAL_CHUNKS).image, expected.image) == 0
 
 
 def test_stop_after_this_picture_finishes_it_right(webui: WebUI) -> None:
-    knobs: dict[str, object] = {"steps": 50}
+    knobs: dict[str, Any] = {"steps": 50}
     expected = personalised(webui, "vitl", knobs, prompt=SEVERAL_CHUNKS)
     forget(webui)
     stopped = run_long_job(

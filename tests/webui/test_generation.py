@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from ..support.checkpoints import Assets
-from .driver import CACHED, FAMILIES, distance, forget, optimised, options, personalised, similarities
+from .driver import FAMILIES, distance, forget, optimised, options, personalised, similarities
+from .inside import model
 from .webui import Generated, WebUI
 
-HIRES = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+HIRES: dict[str, Any] = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
 LONG_PROMPT = ", ".join(f"a photo of a cat number {number}" for number in range(20))
 
 
@@ -75,7 +77,7 @@ def test_nothing_to_do_is_the_picture_of_a_webui_without_the_extension(
 
 def test_every_knob_changes_the_picture(webui: WebUI) -> None:
     base = {"embedding": "vitl", "lr": 0.001, "text": "sunset", "slerp_angle": 0.5}
-    changes: list[dict[str, object]] = [
+    changes: list[dict[str, Any]] = [
         {},
         {"embedding": "sub/vitl-2"},
         {"weight": 0.5},
@@ -90,7 +92,7 @@ def test_every_knob_changes_the_picture(webui: WebUI) -> None:
         {"centre": "sub/vitl-2", "centre_strength": 3},
     ]
 
-    def picture(change: dict[str, object]) -> Generated:
+    def picture(change: dict[str, Any]) -> Generated:
         knobs = base | change
         return personalised(webui, str(knobs.pop("embedding")), knobs, negative_prompt="blurry")
 
@@ -140,14 +142,14 @@ def test_lora_inversion_and_emphasis_count_on_the_personalised_side(webui: WebUI
 @pytest.mark.parametrize("checkpoint", FAMILIES)
 def test_negative_prompt_is_left_alone_unless_asked(webui: WebUI, checkpoint: str) -> None:
     webui.use(checkpoint)
-    job = {"prompt": "a cat in a tree", "negative_prompt": "blurry"}
+    job: dict[str, Any] = {"prompt": "a cat in a tree", "negative_prompt": "blurry"}
 
-    def conditionings(knobs: dict[str, object]) -> dict[str, str]:
+    def conditionings(knobs: dict[str, Any]) -> dict[str, str]:
         personalised(webui, FAMILIES[checkpoint], knobs, **job)
-        return webui.run(CACHED)
+        return webui.call(model.cached_conditionings)
 
     webui.txt2img(**job)
-    plain = webui.run(CACHED)
+    plain = webui.call(model.cached_conditionings)
     on, switched = conditionings({}), conditionings({"negative_prompt": True})
     assert on["negative"] == plain["negative"]
     assert on["positive"] != plain["positive"]
@@ -176,7 +178,7 @@ def test_every_chunk_is_optimised_once(webui: WebUI, prompt: str, chunks: int) -
 
 
 def test_prompts_of_a_batch_come_out_as_alone(webui: WebUI) -> None:
-    matrix = {
+    matrix: dict[str, Any] = {
         "script_name": "prompt matrix",
         "script_args": [False, False, "positive", "comma", 0],
         "batch_size": 4,
@@ -273,7 +275,7 @@ def test_hires_pass_of_sdxl(webui: WebUI) -> None:
 
 
 def test_refiner(webui: WebUI) -> None:
-    refined = {"refiner_checkpoint": webui.title("sd1-b"), "refiner_switch_at": 0.5}
+    refined: dict[str, Any] = {"refiner_checkpoint": webui.title("sd1-b"), "refiner_switch_at": 0.5}
     plain = webui.txt2img(**refined)
     mark = webui.mark()
     on = personalised(webui, "vitl", **refined)

@@ -16,6 +16,7 @@ import torch
 from ..support.checkpoints import Assets
 from .conftest import EXTENSION, REPOSITORY
 from .driver import optimised, personalised, refusal
+from .inside import extension
 from .webui import WebUI, default_python
 
 EMBEDDINGS = "/aesthetic-gradients/v1/embeddings"
@@ -155,11 +156,7 @@ def test_trashing_adds_no_folder_to_the_cards(host: WebUI) -> None:
         assert "UPPER" not in listed(host)
         assert cards(host)["html"].count("custom-button") == before
     finally:
-        host.run(
-            "import sys\noptions = sys.modules['sd_webui_aesthetic_gradients.hosts.a1111.options']\n"
-            "library = options.embeddings()\n"
-            "library.restore(library.trashed()[0].path)"
-        )
+        host.call(extension.restore_from_trash)
     assert "UPPER" in listed(host)
 
 

@@ -23,10 +23,10 @@ from ..support.checkpoints import Assets
 from ..support.vision_towers import picture, write_encoder
 from . import webui as rig
 from .conftest import EXTENSION, REPOSITORY
+from .inside import extension
 from .webui import RequestFailed, WebUI, default_python, encode_image
 
 EMBEDDINGS = "/aesthetic-gradients/v1/embeddings"
-API = "sd_webui_aesthetic_gradients.hosts.a1111.api"
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +130,13 @@ def test_images_that_are_refused(host: WebUI, images: list[str]) -> None:
 
 
 def test_size_limits(host: WebUI, images: list[str]) -> None:
-    default = host.run(f"import {API} as api\nresult = api.MAX_BYTES\napi.MAX_BYTES = 10_000")
+    default = host.call(extension.set_largest_request, 10_000)
     try:
         assert "The images are too large." in refusal(host, {"name": "limits", "images": ["A" * 20_000]})
         too_large = refusal(host, {"name": "limits", "images": ["A" * 2**21]}, 413)
         assert "The request is too large." in too_large
     finally:
-        host.run(f"import {API} as api\napi.MAX_BYTES = {default}")
+        host.call(extension.set_largest_request, default)
     assert host.post(EMBEDDINGS, {"name": "limits", "images": images})["used"] == 4
     host.request("DELETE", f"{EMBEDDINGS}/limits")
 

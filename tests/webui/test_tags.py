@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from .driver import asking, distance, optimised, personalised, refusal
@@ -22,7 +24,7 @@ def _sd1(webui: WebUI) -> None:
         ("<aesthetic:vitl:steps=3:lr=0.001>", {"steps": 3, "lr": 0.001}),
     ],
 )
-def test_tag_is_what_the_dropdown_is(webui: WebUI, tag: str, knobs: dict[str, object]) -> None:
+def test_tag_is_what_the_dropdown_is(webui: WebUI, tag: str, knobs: dict[str, Any]) -> None:
     chosen = personalised(webui, "vitl", knobs)
     mark = webui.mark()
     tagged = webui.txt2img(prompt=f"a photo of a cat{tag}")
@@ -62,7 +64,7 @@ def test_tag_on_sdxl_and_in_a_hires_prompt(webui: WebUI) -> None:
     chosen = personalised(webui, "xl")
     assert distance(webui.txt2img(prompt="a photo of a cat<aesthetic:xl:0.9>").image, chosen.image) == 0
     webui.use("sd1-a")
-    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+    hires: dict[str, Any] = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
     plain = webui.txt2img(**hires)
     second = webui.txt2img(**hires, hr_prompt="a photo of a cat<aesthetic:vitl>")
     assert distance(second.image, plain.image) > 0.2

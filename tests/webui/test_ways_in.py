@@ -19,7 +19,7 @@ from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import VIT_L
 
 from ..support.checkpoints import Assets
-from .driver import PACKAGE
+from .inside import extension
 from .test_rest import EMBEDDINGS, ask, start
 from .webui import WebUI
 
@@ -150,18 +150,7 @@ def test_paths_are_not_set_from_outside(host: WebUI) -> None:
     ],
 )
 def test_who_may_name_folders(host: WebUI, flags: dict[str, Any], allowed: bool) -> None:
-    code = f"""
-import json
-from {PACKAGE}.hosts.a1111 import options
-flags = json.loads({json.dumps(flags)!r})
-before = {{name: getattr(shared.cmd_opts, name) for name in flags}}
-vars(shared.cmd_opts).update(flags)
-try:
-    result = options.paths_allowed()
-finally:
-    vars(shared.cmd_opts).update(before)
-"""
-    assert host.run(code) is allowed
+    assert host.call(extension.paths_allowed, flags) is allowed
 
 
 BODIES: list[Any] = [

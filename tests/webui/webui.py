@@ -20,12 +20,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
+
+Result = TypeVar("Result")
 
 FLAGS = (
     "--api",
@@ -72,51 +74,8 @@ PAYLOAD: dict[str, Any] = {
     "cfg_scale": 7,
 }
 
-# An extension of the rig's own, because three things need code inside the host:
-# the small open_clip architectures have to be registered; checkpoints with equal
-# configurations have to share one, as published SD1 checkpoints do, or the host
-# would never reload weights into a model it keeps; and tests look inside.
-HELPER = """
-import hashlib
-from pathlib import Path
-
-import open_clip
-from fastapi import Body, FastAPI
-
-from modules import script_callbacks, sd_models_config, shared
-
-open_clip.add_model_config({open_clip_configs!r})
-
-if not hasattr(sd_models_config, "rig_beside"):
-    sd_models_config.rig_beside = sd_models_config.find_checkpoint_config_near_filename
-    sd_models_config.rig_seen = {{}}
-
-
-def shared_config(info):
-    path = sd_models_config.rig_beside(info)
-    if path is None:
-        return None
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return sd_models_config.rig_seen.setdefault(digest, path)
-
-
-sd_models_config.find_checkpoint_config_near_filename = shared_config
-
-
-def routes(demo, app: FastAPI):
-    @app.post("/rig/run")
-    def run(code: str = Body(..., embed=True)):
-        names = {{"shared": shared, "result": None}}
-        exec(code, names)
-        return names["result"]
-
-    @app.post("/rig/reload")
-    def reload():
-        shared.state.request_restart()
-
-
-script_callbacks.on_app_started(routes)
-"""
+INSIDE = Path(__file__).parent / "inside"
+"""Code for the WebUI's process."""
 
 
 class WebUIError(RuntimeError):
@@ -195,9 +154,8 @@ class WebUI:
         """Write settings, page defaults and the helper extension; `checkpoint` loads first."""
         scripts = self.data_dir / "extensions" / "rig-helper" / "scripts"
         scripts.mkdir(parents=True, exist_ok=True)
-        (scripts / "rig_helper.py").write_text(
-            HELPER.format(open_clip_configs=str(open_clip_configs)), encoding="utf-8"
-        )
+        shutil.copy2(INSIDE / "rig_helper.py", scripts)
+        (scripts / "open_clip_configs.txt").write_text(str(open_clip_configs), encoding="utf-8")
         settings = SETTINGS | {"sd_model_checkpoint": f"{checkpoint}.safetensors"}
         for name, content in (("config.json", settings), ("ui-config.json", UI_DEFAULTS)):
             (self.data_dir / name).write_text(json.dumps(content), encoding="utf-8")
@@ -353,6 +311,14 @@ class WebUI:
     def run(self, code: str) -> Any:
         """Run Python inside the WebUI; `shared` is there, and `result` comes back as JSON."""
         return self.post("/rig/run", {"code": code})
+
+    def call(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Call one of the functions of ``tests/webui/inside`` inside the WebUI."""
+        path = Path(function.__code__.co_filename)
+        assert path.parent == INSIDE, path
+        request = {"path": str(path), "name": function.__name__, "arguments": arguments}
+        answer: Result = self.post("/rig/call", request)
+        return answer
 
     # --- generation ---
 

@@ -153,7 +153,8 @@ class Host:
         # Checkpoints with equal configurations share one file, as published SD1 checkpoints
         # do; only then are the weights of a model that is kept replaced in place.
         configs = self.module("sd_models_config")
-        beside, known = configs.find_checkpoint_config_near_filename, {}
+        beside = configs.find_checkpoint_config_near_filename
+        known: dict[bytes, str] = {}
 
         def shared_config(info: Any) -> str | None:
             path = beside(info)
@@ -255,9 +256,10 @@ class Host:
     def model(self, checkpoint: Path) -> Any:
         """The model of this checkpoint, loaded when first asked for."""
         if checkpoint not in self._models:
-            models, shared = self.module("sd_models"), self.shared
+            models: Any = self.module("sd_models")
+            shared, kept_model = self.shared, models.SdModelData
 
-            class Data(models.SdModelData):
+            class Data(kept_model):  # type: ignore[misc, valid-type]
                 # In the WebUI shared.sd_model is this one's model; the package looks for it there too.
                 def set_sd_model(self, v: Any, already_loaded: bool = False) -> None:
                     super().set_sd_model(v, already_loaded)

@@ -6,6 +6,7 @@ import gc
 import hashlib
 import http.server
 import json
+import shutil
 import threading
 import weakref
 from collections.abc import Iterator
@@ -454,7 +455,7 @@ def test_download_fails(hub: Hub, no_other_places: Path, monkeypatch: pytest.Mon
 
 
 def test_no_room(hub: Hub, no_other_places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_files.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(AestheticError, match="no room"):
         download(OPENAI, no_other_places, lambda *_: True)
 

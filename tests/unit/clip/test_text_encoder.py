@@ -42,7 +42,7 @@ def moved(encoder: TextEncoder, prompt: list[int] = PROMPT) -> Tensor:
 
 
 def rebuilt(encoder: TextEncoder, module: nn.Module) -> TextEncoder:
-    return type(encoder)(module, encoder.projection)  # type: ignore[call-arg]
+    return type(encoder)(module, encoder.projection)  # type: ignore[call-arg, arg-type]
 
 
 def small_layers(module: nn.Module) -> list[nn.Linear]:
@@ -68,7 +68,8 @@ def test_a_lock_belongs_to_its_module_and_leaves_nothing_on_it() -> None:
     with locked(one, other), locked(other, one):
         assert lock_of(one) is lock_of(one) is not lock_of(other)
         with ThreadPoolExecutor(1) as pool:
-            assert not pool.submit(lock_of(one).acquire, False).result()
+            lock: Any = lock_of(one)
+            assert not pool.submit(lock.acquire, False).result()
     assert set(vars(one)) == before
 
 
@@ -81,7 +82,7 @@ def test_a_model_made_in_inference_mode(encoder: TextEncoder, gradients: bool) -
     text = encoder.text_feature(torch.tensor(PROMPT))
     with torch.inference_mode():
         module = copy.deepcopy(encoder.module).requires_grad_(gradients)
-        made = type(encoder)(module, encoder.projection.clone())  # type: ignore[call-arg]
+        made = type(encoder)(module, encoder.projection.clone())  # type: ignore[call-arg, arg-type]
         assert next(module.parameters()).is_inference()
         inside = similarities(made)
         assert torch.equal(made.text_feature(torch.tensor(PROMPT)), text)
@@ -142,9 +143,9 @@ class Adapted(nn.Module):
 class Beside(nn.Module):
     """Reads the table's numbers itself."""
 
-    def __init__(self, table: nn.Module) -> None:
+    def __init__(self, table: Any) -> None:
         super().__init__()
-        self.base_layer = table
+        self.base_layer: Any = table
 
     def forward(self, ids: Tensor) -> Tensor:
         return nn.functional.embedding(ids, self.base_layer.weight)
@@ -185,7 +186,7 @@ def test_an_adapter_on_the_token_table_and_a_layer_moves_with_them() -> None:
 def test_a_token_table_that_is_used_in_an_unknown_way_is_refused(wrapper: type[nn.Module]) -> None:
     encoder = transformers_tower()
     embeddings = text_embeddings(encoder.module)
-    embeddings.token_embedding = wrapper(embeddings.token_embedding)  # type: ignore[call-arg]
+    embeddings.token_embedding = wrapper(embeddings.token_embedding)  # type: ignore[call-arg, arg-type]
     with pytest.raises(AestheticError, match=r"can't be personalised.*Take .* off (its|the) token embedding"):
         similarities(TransformersTextEncoder(encoder.module, encoder.projection))
 

@@ -5,6 +5,7 @@ import json
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -19,7 +20,7 @@ from aesthetic_clip.create.averaging import FeatureSum
 from aesthetic_clip.create.features_npy import FILTERED, NOT_FINITE, ZERO, Filter, sum_npy
 from aesthetic_clip.create.parts import Part, Shard, embedding_of, load_part, merge_parts, save_part
 from aesthetic_clip.errors import AestheticError, Interrupted
-from aesthetic_clip.spaces import VIT_H, VIT_L
+from aesthetic_clip.spaces import VIT_H, VIT_L, Space
 
 needs_pyarrow = pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
 
@@ -213,7 +214,7 @@ def write_metadata(path: Path, **columns: list[object]) -> None:
 @pytest.mark.parametrize("folder", ["img_emb", "metadata"])
 def test_filter_takes_the_rows_that_pass(tmp_path: Path, small_batches: None, folder: str) -> None:
     (path,) = shards(tmp_path / "img_emb", [33])
-    scores = [None if i % 11 == 0 else i % 10 for i in range(33)]
+    scores: list[Any] = [None if i % 11 == 0 else i % 10 for i in range(33)]
     write_metadata(
         tmp_path / folder / "metadata_0.parquet",
         aesthetic=scores,
@@ -287,7 +288,9 @@ def test_parts_merge_exactly(
     assert torch.allclose(merged.sums[VIT_L].total, whole.sums[VIT_L].total, rtol=1e-12)
 
 
-def part(number: int = 1, of: int = 2, sources: str = "s", raw: bool = False, spaces: tuple = (VIT_L,)) -> Part:
+def part(
+    number: int = 1, of: int = 2, sources: str = "s", raw: bool = False, spaces: tuple[Space, ...] = (VIT_L,)
+) -> Part:
     sums = {space: FeatureSum(space.dim, raw) for space in spaces}
     for total in sums.values():
         total.add(torch.ones(3, total.dim))
@@ -358,7 +361,7 @@ def test_damaged_parts(tmp_path: Path) -> None:
         (None, "within each other"),
     ],
 )
-def test_parts_that_lie_are_refused_in_one_sentence(tmp_path: Path, change: dict | None, reason: str) -> None:
+def test_parts_that_lie_are_refused_in_one_sentence(tmp_path: Path, change: dict[str, Any] | None, reason: str) -> None:
     facts = {
         "counts": {"ViT-L/14": 3},
         "raw": False,

@@ -389,7 +389,7 @@ def test_a_heic_picture_is_read_where_the_plugin_is_there(monkeypatch: pytest.Mo
             red = Image.new("RGB", (8, 6), "red")
             self.im, self._mode, self._size = red.im, "RGB", red.size
             if "mode" in vars(Image.Image()):  # older releases
-                self.mode = "RGB"
+                self.mode = "RGB"  # type: ignore[misc]
 
     def register() -> None:
         monkeypatch.setitem(Image.OPEN, "HEIF", (Heif, lambda head: head[4:8] == b"ftyp"))

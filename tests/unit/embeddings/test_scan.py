@@ -262,7 +262,12 @@ def test_a_thousand_are_listed_and_read_once(tmp_path: Path, monkeypatch: pytest
     assert time.process_time() - start < 0.15
     assert len(entries) == 1000
     reads: list[object] = []
-    monkeypatch.setattr(scanning, "load", lambda path, name: reads.append(path) or embedding())
+
+    def reading(path: Path, name: str) -> Embedding:
+        reads.append(path)
+        return embedding()
+
+    monkeypatch.setattr(scanning, "load", reading)
     monkeypatch.setattr(scanning, "_SETTLED_NS", -1)
     for _ in range(3):
         for entry in lib.entries():

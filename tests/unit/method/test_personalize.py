@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -41,9 +43,9 @@ def run(
     target: Tensor,
     settings: Settings = SETTINGS,
     prompt: list[int] = PROMPT,
-    before_pass=lambda step: None,
-    host_encode=None,
-):
+    before_pass: Callable[[int], None] = lambda step: None,
+    host_encode: Callable[[Tensor], Any] | None = None,
+) -> Any:
     ids = padded(prompt, pad_id(encoder))
 
     def own(one: Tensor) -> tuple[Tensor, None]:
@@ -172,12 +174,12 @@ def test_tower_is_untouched_if_the_host_fails_while_it_wears_the_new_weights(
 @pytest.mark.parametrize("state", ["no_grad", "inference_mode", "autocast"])
 def test_result_does_not_depend_on_the_hosts_modes(encoder: TextEncoder, target: Tensor, state: str) -> None:
     expected = optimize(encoder, torch.tensor(PROMPT), Toward(target), 3, 1e-3)
-    mode = {
+    modes: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
         "no_grad": torch.no_grad,
         "inference_mode": torch.inference_mode,
         "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
-    }[state]
-    with mode():
+    }
+    with modes[state]():
         actual = optimize(encoder, torch.tensor(PROMPT), Toward(target), 3, 1e-3)
     assert actual.similarities == expected.similarities
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -89,7 +90,7 @@ def test_what_can_not_be_mixed_is_refused(settings: Settings, tags: list[Tag], w
 
 def test_the_key_tells_every_knob_and_every_vector_apart() -> None:
     base = Settings(embedding="one", text="a text")
-    changed = {
+    changed: dict[str, Any] = {
         "weight": 0.8,
         "steps": 6,
         "lr": 2e-4,
@@ -116,7 +117,7 @@ def test_the_key_tells_every_knob_and_every_vector_apart() -> None:
 def test_a_centre_is_compared_with_each_embedding_of_a_mixture() -> None:
     for tags in ([], [Tag("two", 0.5)], [Tag("two", -0.3)]):
         mixture = made(Settings(embedding="minus", weight=0.8, centre="one"), *tags)
-        parts = [(-E1, 0.8), *((E2, tag.weight) for tag in tags)]
+        parts: list[tuple[torch.Tensor, float]] = [(-E1, 0.8), *((E2, tag.weight or 0) for tag in tags)]
         # Sum of w (e - c), in whatever length the mixture has.
         wanted = sum((w * (e - E1) for e, w in parts), torch.zeros(768))
         difference = mixture.vectors[VIT_L] - mixture.centres[VIT_L]

@@ -336,7 +336,7 @@ def connected(form: Form, handler: Callable[..., Any], outputs: dict[str, Any]) 
 
 def test_names_count_and_places_do_not() -> None:
     with gr.Blocks():
-        fields = {"first": forms.text("First"), "second": forms.switch("Second")}
+        fields: dict[str, forms.Field[Any]] = {"first": forms.text("First"), "second": forms.switch("Second")}
         shown = {"message": gr.HTML(), "other": gr.HTML()}
 
     def handler(second: bool, first: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -233,7 +234,7 @@ class _Writes(torch.nn.Module):
     @torch.jit.export
     def __setstate__(self, state: tuple[str, Tensor, bool]) -> None:
         self.path = state[0]
-        self.text_projection = state[1]
+        self.text_projection = state[1]  # type: ignore[assignment]
         self.training = state[2]
         torch.save(state[1], self.path)
 
@@ -366,7 +367,8 @@ INVERSIONS = {
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize("kind", INVERSIONS)
 def test_a_textual_inversion_is_not_taken_for_an_aesthetic_embedding(tmp_path: Path, kind: str, suffix: str) -> None:
-    content, path = INVERSIONS[kind], tmp_path / f"cat{suffix}"
+    content: Any = INVERSIONS[kind]
+    path = tmp_path / f"cat{suffix}"
     if suffix == ".pt":
         torch.save(content, path)
     elif all(isinstance(value, Tensor) for value in content.values()):

@@ -58,7 +58,7 @@ class Tower(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             x = torch.relu(layer(x))
-        return x * self.scale + self.steps.sum() + self.options["a"] + self.sizes[0]
+        return x * self.scale + self.steps.sum() + self.options["a"] + self.sizes[0]  # type: ignore[operator]
 
 
 CONTENTS = {

@@ -48,7 +48,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
     def init_script_args(self: Any, request: Any, default: Any, *, more: Any = None) -> Any:
         return request.alwayson_scripts, default, more
 
-    own = type("Api", (), {"init_script_args": init_script_args})
+    own: Any = type("Api", (), {"init_script_args": init_script_args})
     monkeypatch.setitem(sys.modules, "modules.api.api", SimpleNamespace(Api=own))  # type: ignore[arg-type]
     yield own
     assert own.init_script_args is init_script_args, "the host's method is back"

@@ -206,7 +206,7 @@ def test_training_with_gradient_checkpointing(pipe: Any, encode: Callable[..., P
     expected = encode(pipe)
     for encoder in text_encoders(pipe):
         encoder.train()
-        encoder.gradient_checkpointing_enable()
+        encoder.gradient_checkpointing_enable()  # type: ignore[operator]
     assert alike(encode(pipe), expected)
     assert all(part.training for encoder in text_encoders(pipe) for part in encoder.modules())
 
@@ -268,7 +268,7 @@ def test_compiled_in_place(pipe: Any, encode: Callable[..., PromptEmbeddings], w
         if way == "module":
             encoder.compile(backend="eager")
         else:
-            encoder.forward = torch.compile(encoder.forward, backend="eager")  # type: ignore[method-assign]
+            encoder.forward = torch.compile(encoder.forward, backend="eager")  # type: ignore[method-assign, assignment]
     assert same(encode(pipe), expected)
 
 
@@ -332,7 +332,7 @@ def test_weights_that_went_to_an_unknown_place_are_refused(encode: Callable[...,
     pipe = pipelines.sd()
     layer = next(part for part in pipe.text_encoder.modules() if isinstance(part, nn.Linear))
     accelerate.cpu_offload(pipe.text_encoder, CPU)
-    layer._hf_hook.weights_map = {"weight": layer.weight, "bias": layer.bias}
+    layer._hf_hook.weights_map = {"weight": layer.weight, "bias": layer.bias}  # type: ignore[union-attr]
     with pytest.raises(AestheticError, match="offloaded in a way that is not known"):
         encode(pipe)
 
@@ -347,7 +347,7 @@ class KohyasLora:
         self.down = torch.randn(layer.in_features, 2, generator=torch.Generator().manual_seed(1)) * 0.05
         self.up = torch.randn(2, layer.out_features, generator=torch.Generator().manual_seed(2)) * 0.05
         self.original = layer.forward
-        layer.forward = self.forward  # type: ignore[method-assign]
+        layer.forward = self.forward  # type: ignore[method-assign, assignment]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.original(x) + x @ self.down @ self.up

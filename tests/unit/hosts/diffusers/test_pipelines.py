@@ -171,7 +171,7 @@ def test_its_pictures_change(name: str, bases: dict[bool, Any], tower: Path) -> 
     pipe.set_progress_bar_config(disable=True)
 
     def pictures(settings: Settings) -> Any:
-        more = {"negative_prompt": NEGATIVE}
+        more: dict[str, Any] = {"negative_prompt": NEGATIVE}
         encoded = encode_prompts(pipe, PROMPT, settings, BOTH, text_tower=tower, **more)
         draw = torch.Generator().manual_seed(0)
         made = pipe(

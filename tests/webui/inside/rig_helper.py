@@ -1,0 +1,77 @@
+"""The rig's own extension, put into the WebUI by :meth:`..webui.WebUI.prepare`.
+
+Three things need code inside the host: the small open_clip architectures have to be registered; checkpoints with
+equal configurations have to share one, as published SD1 checkpoints do, or the host would never reload weights into
+a model it keeps; and tests look inside.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import open_clip
+from fastapi import Body, FastAPI
+from modules import script_callbacks, sd_models_config, shared
+
+EXTENSION = "sd_webui_aesthetic_gradients"
+"""What the extension's package is called in here."""
+
+open_clip.add_model_config(Path(__file__).with_name("open_clip_configs.txt").read_text(encoding="utf-8"))
+
+if not hasattr(sd_models_config, "rig_beside"):
+    sd_models_config.rig_beside = sd_models_config.find_checkpoint_config_near_filename
+    sd_models_config.rig_seen = {}
+
+
+def shared_config(info: Any) -> str | None:
+    path = sd_models_config.rig_beside(info)
+    if path is None:
+        return None
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return str(sd_models_config.rig_seen.setdefault(digest, path))
+
+
+sd_models_config.find_checkpoint_config_near_filename = shared_config
+
+_loaded: dict[str, ModuleType] = {}
+
+
+def _importing(name: str, *arguments: Any) -> ModuleType:
+    package, dot, rest = name.partition(".")
+    return builtins.__import__((EXTENSION if package == "aesthetic_clip" else package) + dot + rest, *arguments)
+
+
+def load(path: str) -> ModuleType:
+    """The module in a file, the same one until Reload UI, with the extension under its usual name."""
+    if path not in _loaded:
+        spec = importlib.util.spec_from_file_location(f"rig_{Path(path).stem}", path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _importing}
+        spec.loader.exec_module(module)
+        _loaded[path] = module
+    return _loaded[path]
+
+
+def routes(demo: object, app: FastAPI) -> None:
+    @app.post("/rig/run")
+    def run(code: str = Body(..., embed=True)) -> Any:
+        names = {"shared": shared, "result": None}
+        exec(code, names)
+        return names["result"]
+
+    @app.post("/rig/call")
+    def call(path: str = Body(...), name: str = Body(...), arguments: list[Any] = Body(...)) -> Any:  # noqa: B008
+        return getattr(load(path), name)(*arguments)
+
+    @app.post("/rig/reload")
+    def reload() -> None:
+        shared.state.request_restart()
+
+
+script_callbacks.on_app_started(routes)
