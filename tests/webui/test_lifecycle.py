@@ -91,21 +91,6 @@ def test_clip_skip_and_emphasis_options(webui: WebUI) -> None:
     assert all(distance(a, b) > 0.05 for i, a in enumerate(pictures) for b in pictures[:i])
 
 
-def test_weights_stored_in_fp8(webui: WebUI) -> None:
-    plain, on = webui.txt2img(), personalised(webui, "vitl")
-    with options(webui, fp8_storage="Enable"):
-        mark = webui.mark()
-        stored = personalised(webui, "vitl")
-        assert "FP8 weight: Enable" in stored.infotext
-        assert len(optimised(webui, mark)) == 1
-        assert distance(stored.image, webui.txt2img().image) > 0.2
-    # The WebUI rounds what it loads over such weights; the next load is exact again.
-    webui.use("sd1-b")
-    webui.use("sd1-a")
-    assert distance(webui.txt2img().image, plain.image) == 0
-    assert distance(personalised(webui, "vitl").image, on.image) == 0
-
-
 def test_disabled_extension_leaves_the_host_as_it_was(webui: WebUI) -> None:
     plain = webui.txt2img()
     personalised(webui, "vitl")

@@ -19,9 +19,10 @@ from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import VIT_L
 
 from ..support.checkpoints import Assets
+from .driver import asking
 from .inside import extension
 from .test_rest import EMBEDDINGS, ask, start
-from .webui import WebUI
+from .webui import PAYLOAD, WebUI
 
 USER = "someone:secret"
 TAB = "aesthetic_create_"
@@ -201,3 +202,28 @@ def test_a_name_that_is_no_text_takes_nothing_away(host: WebUI, gradio: Gradio) 
         assert "taste" in gradio.press("refresh")["table"]
     finally:
         os.unlink(odd)
+
+
+# Here, since the WebUI goes on with rounded weights after it.
+def test_weights_stored_in_fp8(host: WebUI, assets: Assets) -> None:
+    def job(**more: Any) -> tuple[str, dict[str, Any]]:
+        status, answer = ask(host, "POST", "/sdapi/v1/txt2img", USER, {**PAYLOAD, **more})
+        assert status == 200, answer
+        info = json.loads(answer["info"])
+        return info["infotexts"][0], info["extra_generation_params"]
+
+    def similarity(knobs: dict[str, object]) -> float:
+        infotext, parameters = job(**asking({"embedding": "taste", "lr": 0.001, **knobs}))
+        assert "FP8 weight: Enable" in infotext
+        before, after = map(float, parameters["Aesthetic similarity"].partition(" ")[2].split(" -> "))
+        return after - before
+
+    projection = {"aesthetic_text_projection": str(assets.text_projection), "aesthetic_similarity_infotext": True}
+    code = f"import json\nshared.opts.data.update(json.loads({json.dumps(projection)!r}))"
+    host.run(code)
+    try:
+        ask(host, "POST", "/sdapi/v1/options", USER, {"fp8_storage": "Enable"})
+        assert similarity({"steps": 5}) > similarity({"steps": 1}) > 0
+    finally:
+        ask(host, "POST", "/sdapi/v1/options", USER, {"fp8_storage": "Disable"})
+        host.run("shared.opts.data.update(aesthetic_text_projection='', aesthetic_similarity_infotext=False)")
