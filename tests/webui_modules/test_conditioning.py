@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import gc
 from collections.abc import Callable
@@ -673,6 +674,36 @@ def test_a_job_without_scripts_is_left_alone(host: Host, passes: Passes) -> None
     finally:
         host.runners[False] = runner
     assert passes.count == 0
+
+
+def test_a_job_inside_a_job_and_without_scripts_wants_what_the_outer_one_wants(host: Host, passes: Passes) -> None:
+    # As ADetailer makes its jobs for faces, and as it asks the scripts again on a shallow copy of the job.
+    inner: list[list[torch.Tensor]] = []
+
+    def job_inside(p: Any) -> None:
+        if inner or p.scripts is not host.runners[False]:
+            return
+        inner.append([])
+        p.scripts.process(copy.copy(p))
+        runner, host.runners[False] = host.runners[False], host.module("scripts").ScriptRunner()
+        try:
+            inner[0] += host.encode(prompt="a face").positive
+        finally:
+            host.runners[False] = runner
+
+    personalised = host.encode(ON, prompt="a face").positive
+    host.forget_conditioning()
+    p, run = host._job(ON)
+    sample = p.sample
+
+    def sample_and_more(*args: Any, **kwargs: Any) -> Any:
+        job_inside(p)
+        return sample(*args, **kwargs)
+
+    p.sample = sample_and_more
+    outer = host._run(p, run)
+    assert same(inner[0], personalised)
+    assert outer.parameters["Aesthetic embedding"] == "one"
 
 
 def test_no_random_number_is_drawn(host: Host) -> None:
