@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -52,7 +53,7 @@ def test_a_tower_cut_short_and_completed_from_its_file_is_the_whole_one(tmp_path
     ids = torch.tensor([PROMPT])
     expected = whole.feature(ids, whole.weights(ids))
 
-    inner = getattr(whole.module, "text_model", whole.module)
+    inner: Any = getattr(whole.module, "text_model", whole.module)
     del inner.encoder.layers[2:]
     lost = missing_layers(whole.module, file)
     assert len(lost) == 1
