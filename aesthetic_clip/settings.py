@@ -305,6 +305,19 @@ class Settings:
         always_written=True,
         needs="centre",
     )
+    strength: float | None = setting(
+        Kind.NUMBER,
+        None,
+        "Aesthetic strength",
+        "Aesthetic strength",
+        "How far the prompt goes toward the embedding, as a part of the way: the optimisation stops when it is there, "
+        "after the aesthetic steps at the latest. The same on every checkpoint and for every prompt.",
+        minimum=0,
+        maximum=1,
+        step=0.01,
+        row=2,
+        fold="",
+    )
 
     @classmethod
     def knobs(cls) -> tuple[Knob, ...]:

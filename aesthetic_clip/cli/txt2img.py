@@ -268,7 +268,7 @@ class _Run:
     def _png(self, picture: Image.Image, order: _Order) -> bytes:
         from ..hosts.diffusers.infotext import infotext, png
 
-        args, settings = self.args, self.settings
+        args, settings, encoded = self.args, self.settings, self.encoded[order.prompt]
         # The WebUI knows embeddings by name.
         files = {
             k.name: value for k in KNOBS if k.names_embedding and _is_embedding(value := getattr(settings, k.name))
@@ -289,7 +289,8 @@ class _Run:
             "Batch pos": order.place if of_batch else None,
             "Batch": order.batch if self.noise is not None and order.batch and not args.fixed_code else None,
             "RNG": "CPU" if self.noise is None else self.noise.source,
-            **(settings.infotext() if any(self.encoded[order.prompt].similarities) else {}),
+            **(settings.infotext() if any(encoded.similarities) else {}),
+            **encoded.found[0],
             "Version": f"aesthetic_clip {__version__}",
         }
         return png(picture, infotext(order.prompt, args.negative_prompt, parameters))

@@ -114,7 +114,9 @@ def _pair(model: Generator, library: Library, jobs: Jobs, order: Order) -> Pair:
         "RNG": "CPU",
     }
     plain_text = infotext(plain_prompt, order.negative_prompt, parameters)
-    text = infotext(order.prompt, order.negative_prompt, {**parameters, **order.settings.infotext()})
+    text = infotext(
+        order.prompt, order.negative_prompt, {**parameters, **order.settings.infotext(), **encoded[1].found[0]}
+    )
     return Pair(png(before, plain_text), png(after, text), encoded[1].similarities[0], text)
 
 

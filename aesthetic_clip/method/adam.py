@@ -62,6 +62,19 @@ class AdamInBackward:
                 self._update(parameter)
 
     @torch.no_grad()
+    def step_back(self, part: float) -> None:
+        """Take a part of the last step back: 1 is all of it, a negative part goes forward again.
+
+        The step is made anew from the moments, so that nobody keeps the weights before it.
+        """
+        correction = math.sqrt(1 - BETA2**self._steps)
+        rate = self.lr * correction / (1 - BETA1**self._steps)
+        for parameter in self.parameters:
+            if id(parameter) in self._moments:
+                m, v = (moment.to(parameter.device) for moment in self._moments[id(parameter)])
+                parameter.addcdiv_(m, v.sqrt().add_(EPSILON * correction), value=part * rate)
+
+    @torch.no_grad()
     def _update(self, parameter: Tensor) -> None:
         gradient, index = parameter.grad, id(parameter)
         assert gradient is not None

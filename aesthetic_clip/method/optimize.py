@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -37,7 +38,8 @@ class Optimized:
 
     Attributes:
         weights: optimised weights on the encoder's device, fp32 or float64.
-        similarities: cosine similarity to the target before each step and after the last, (steps + 1) numbers.
+        similarities: cosine similarity to the target before each step and after the last, one number more than
+            steps were taken.
         memory: the mode that was used.
     """
 
@@ -54,6 +56,7 @@ def optimize(
     lr: float,
     before_pass: Callable[[int], None] = lambda step: None,
     memory: Memory = Memory.AUTOMATIC,
+    strength: float | None = None,
 ) -> Optimized:
     """Optimise a copy of the weights toward ``target``; the encoder itself is not changed.
 
@@ -66,8 +69,11 @@ def optimize(
         target: asked once, with the feature before the first step.
         steps: Adam steps, at least 1 (PyTorch's default betas and epsilon).
         lr: learning rate.
-        before_pass: called before each of the ``steps + 1`` forward passes; may raise to stop.
+        before_pass: called with the number of steps done before each forward pass, of which there are ``steps + 1``
+            without a strength; may raise to stop.
         memory: where Adam's moments are kept.
+        strength: stop where this part (0 to 1) of the angle between the feature and the target is gone, with ``steps``
+            as the most that are taken; the last step is shortened to end there, within 0.002. None takes all steps.
 
     Raises:
         AestheticError: out of memory, or the similarity stopped being a number.
@@ -92,17 +98,36 @@ def optimize(
                 goal.append(target(feature.detach()[0]).clone().unsqueeze(0))
             return cosine_similarity(feature, goal[0]).squeeze(0)
 
-        similarities = []
+        similarities: list[Tensor] = []
+        arc: _Arc | None = None
         with AdamInBackward(weights.tensors(), lr, moments_away=memory is Memory.LOW) as optimizer:
             for step in range(steps):
                 before_pass(step)
                 now = similarity()
+                if strength is not None:
+                    # Asking for the number waits for the GPU, so only where it decides something.
+                    number = now.item()
+                    arc = arc or _Arc(strength, number)
+                    if arc.gone(number) >= strength:
+                        break
                 optimizer.step(-now)
                 similarities.append(now.detach())
+            else:
+                step = steps
+        last_step = None if arc is None else optimizer.step_back
         del optimizer  # its moments are not needed for what follows
-        before_pass(steps)
         with torch.no_grad():
-            similarities.append(similarity())
+            if step == steps:
+                before_pass(steps)
+                now = similarity()
+            similarities.append(now.detach())
+            if arc is not None and last_step is not None and step:
+
+                def look() -> Tensor:
+                    before_pass(step)
+                    return similarity()
+
+                similarities[-1] = _shorten(last_step, look, arc, similarities[-2], similarities[-1])
         numbers = torch.stack(similarities).tolist()
         weights = weights.map(lambda p: p.detach())
     if any(n != n for n in numbers):
@@ -112,6 +137,64 @@ def optimize(
             "Lower the learning rate, or check the checkpoint.",
         )
     return Optimized(weights, tuple(numbers), memory)
+
+
+@dataclass(frozen=True)
+class _Arc:
+    """The way from the prompt's feature to its target.
+
+    Attributes:
+        wanted: the part of the angle that is to be gone.
+        first: cosine similarity at the beginning.
+    """
+
+    wanted: float
+    first: float
+
+    def gone(self, similarity: float) -> float:
+        """The part of the angle that is gone; not a number if the similarity is none."""
+        whole = _angle(self.first)
+        return 1 - _angle(similarity) / whole if whole else 1.0
+
+
+def _angle(cosine: float) -> float:
+    return math.acos(max(-1.0, min(1.0, cosine))) if cosine == cosine else math.nan
+
+
+_CLOSE = 0.002
+_MOST_TRIES = 16
+
+
+def _shorten(
+    step_back: Callable[[float], None], look: Callable[[], Tensor], arc: _Arc, before: Tensor, after: Tensor
+) -> Tensor:
+    """Shorten the last step so that it ends where it should, if it went too far.
+
+    Args:
+        step_back: takes a part of the step back.
+        look: the similarity as the weights are.
+        arc: the way, and where on it to end.
+        before: similarity before the step.
+        after: similarity after it.
+
+    Returns:
+        The similarity at the end.
+    """
+    reached, here = arc.gone(float(after)), 1.0
+    low, high = (0.0, arc.gone(float(before))), (1.0, reached)
+    if not reached > arc.wanted:
+        return after
+    for attempt in range(_MOST_TRIES):
+        # Along the chord, on which one step nearly is; every other time in the middle, which always comes nearer.
+        share = (arc.wanted - low[1]) / (high[1] - low[1]) if attempt % 2 == 0 else 0.5
+        there = low[0] + share * (high[0] - low[0])
+        step_back(here - there)
+        after, here = look(), there
+        reached = arc.gone(float(after))
+        if abs(reached - arc.wanted) <= _CLOSE:
+            break
+        low, high = ((here, reached), high) if reached < arc.wanted else (low, (here, reached))
+    return after
 
 
 def bytes_needed(encoder: TextEncoder, memory: Memory) -> int:

@@ -66,7 +66,7 @@ def personalize(
         encoder: the text encoder as it stands.
         chunk: the tokens and their ordinary encoding.
         target: where its feature is to go.
-        settings: steps, learning rate, weight, slerp.
+        settings: strength, steps, learning rate, weight, slerp.
         before_pass: called with the number of steps done before every forward pass; may raise.
         memory: where Adam's moments are kept.
 
@@ -74,7 +74,7 @@ def personalize(
         AestheticError: out of memory, or the optimisation went astray.
     """
     ids = chunk.ids[: chunk.end + 1]
-    optimized = optimize(encoder, ids, target, settings.steps, settings.lr, before_pass, memory)
+    optimized = optimize(encoder, ids, target, settings.steps, settings.lr, before_pass, memory, settings.strength)
     before_pass(settings.steps)
     with torch.no_grad():
         hidden, pooled = encoder.call(chunk.encode, encoder.in_own_precision(optimized.weights), chunk.ids.unsqueeze(0))

@@ -23,6 +23,7 @@ from .personalize import Chunk, Encoded, personalize
 from .targets import Target
 from .taste import Taste
 
+STEPS_TAKEN = "Aesthetic steps taken"
 _LONGEST = 77  # tokens that CLIP reads at once, with start-of-text and end-of-text
 _log = logging.getLogger("aesthetic_clip")
 
@@ -60,6 +61,11 @@ class Report:
 
     similarities: list[tuple[str, tuple[float, ...]]] = field(default_factory=list)
     left_alone: list[str] = field(default_factory=list)
+
+    def parameters(self, taste: Taste) -> dict[str, str]:
+        """A picture's generation parameters that tell what was found where the settings leave it open."""
+        taken = [str(len(numbers) - 1) for _, numbers in self.similarities]
+        return {STEPS_TAKEN: "; ".join(taken)} if taken and taste.settings.strength is not None else {}
 
 
 class Session:

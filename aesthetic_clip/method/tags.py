@@ -24,13 +24,14 @@ class Tag:
     Attributes:
         name: the embedding.
         weight: -1 to 1; negative moves away from the embedding.
-        steps, lr: for the whole prompt.
+        steps, lr, strength: for the whole prompt.
     """
 
     name: str
     weight: float | None = None
     steps: int | None = None
     lr: float | None = None
+    strength: float | None = None
 
 
 def tag_text(name: str, weight: float) -> str:
@@ -51,11 +52,12 @@ def parse_tag(items: Sequence[str]) -> Tag:
     for item in rest:
         key, equals, value = item.rpartition("=")
         key = key.strip() if equals else "weight"
-        if key not in ("weight", "steps", "lr") or key in values:
+        if key not in ("weight", "steps", "lr", "strength") or key in values:
             raise AestheticError(
                 f"The tag {text} can't be read.",
                 f"{item!r} is not what can stand there.",
-                f"Write <{TAG}:name>, <{TAG}:name:0.8> or <{TAG}:name:0.8:steps=8:lr=0.0001>.",
+                f"Write <{TAG}:name>, <{TAG}:name:0.8>, <{TAG}:name:strength=0.4> or "
+                f"<{TAG}:name:0.8:steps=8:lr=0.0001>.",
             )
         # The sign says toward or away; the size is the same knob as in the accordion.
         away = key == "weight" and value.strip().startswith("-")

@@ -17,6 +17,9 @@ from ..spaces import Space
 from .tags import Tag
 from .targets import Target, target_of
 
+_OF_THE_PROMPT = ("steps", "lr", "strength")
+"""Knobs that a tag sets for the whole prompt."""
+
 LoadEmbedding = Callable[[str], Embedding]
 
 
@@ -78,7 +81,7 @@ def taste(settings: Settings, tags: Sequence[Tag], load: LoadEmbedding) -> Taste
     settings = _with_tags(settings, tags)
     weights = _weights(settings, tags)
     uncentred = settings.has_centre and not settings.centre_strength
-    if not weights or not settings.steps or not settings.lr or uncentred:
+    if not weights or not settings.steps or not settings.lr or settings.strength == 0 or uncentred:
         return None
     loaded = {name: load(name) for name in dict.fromkeys(name for name, _ in weights)}
     embeddings = [loaded[name] for name, _ in weights]
@@ -87,7 +90,7 @@ def taste(settings: Settings, tags: Sequence[Tag], load: LoadEmbedding) -> Taste
     centres = mixture.centres(vectors, load(settings.centre)) if settings.has_centre else {}
     content = b"".join(v.numpy().tobytes() for v in (*vectors.values(), *centres.values()))
     effective = settings.replaced({"weight": min(1.0, max(abs(weight) for _, weight in weights))})
-    decided = {name for name in ("steps", "lr") if any(getattr(tag, name) is not None for tag in tags)}
+    decided = {name for name in _OF_THE_PROMPT if any(getattr(tag, name) is not None for tag in tags)}
     if not settings.has_embedding and all(tag.weight is not None for tag in tags):
         decided.add("weight")
     return Taste(
@@ -102,7 +105,7 @@ def taste(settings: Settings, tags: Sequence[Tag], load: LoadEmbedding) -> Taste
 
 def _with_tags(settings: Settings, tags: Sequence[Tag]) -> Settings:
     """The settings with what the tags say for the whole prompt."""
-    for name in ("steps", "lr"):
+    for name in _OF_THE_PROMPT:
         said = {value for tag in tags if (value := getattr(tag, name)) is not None}
         if len(said) > 1:
             raise AestheticError(

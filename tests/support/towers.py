@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,11 @@ def text_feature(module: Any, projection: Tensor, ids: Tensor) -> Tensor:
     return module(input_ids=ids).pooler_output @ projection
 
 
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    fixed = ("visual", "logit", "text_projection")
+    return [p for name, p in module.named_parameters() if not name.startswith(fixed)]
+
+
 def plain_method(
     encoder: TextEncoder, ids: Tensor, target: Tensor, steps: int, lr: float, dtype: torch.dtype = torch.float32
 ) -> tuple[nn.Module, list[float]]:
@@ -98,10 +104,7 @@ def plain_method(
     encoder = in_float64(encoder) if dtype is torch.float64 else encoder
     module: Any = copy.deepcopy(encoder.module).requires_grad_(True)
     projection = encoder.projection
-    trained = [
-        p for name, p in module.named_parameters() if not name.startswith(("visual", "logit", "text_projection"))
-    ]
-    optimizer = torch.optim.Adam(trained, lr=lr)
+    optimizer = torch.optim.Adam(_trained(module), lr=lr)
     similarities = []
 
     def similarity() -> Tensor:
@@ -119,6 +122,46 @@ def plain_method(
     with torch.no_grad():
         similarities.append(similarity().item())
     return module, similarities
+
+
+def plain_strength(
+    encoder: TextEncoder, ids: Tensor, target: Tensor, steps: int, lr: float, strength: float
+) -> tuple[nn.Module, int, float]:
+    """The plain method in float64, stopped where a part of the angle is gone, between the last two sets of weights.
+
+    Returns:
+        A copy of the tower at the end, the steps taken (the last one maybe not whole), and the cosine similarity there.
+    """
+    encoder = in_float64(encoder)
+    module = encoder.module.requires_grad_(True)
+    goal = target.double().unsqueeze(0)
+    trained = _trained(module)
+    optimizer = torch.optim.Adam(trained, lr=lr)
+
+    def similarity() -> Tensor:
+        feature = text_feature(module, encoder.projection, ids.unsqueeze(0))
+        return torch.nn.functional.cosine_similarity(feature, goal).squeeze(0)
+
+    wanted = math.cos((1 - strength) * math.acos(similarity().item()))
+    taken = 0
+    while taken < steps:
+        taken += 1
+        before = [p.detach().clone() for p in trained]
+        optimizer.zero_grad()
+        (-similarity()).backward()
+        optimizer.step()
+        with torch.no_grad():
+            if similarity() >= wanted:
+                break
+    with torch.no_grad():
+        after = [p.detach().clone() for p in trained]
+        low, high = 0.0, 1.0 if similarity() > wanted else 0.0
+        while high - low > 1e-4:
+            middle = (low + high) / 2
+            for place, a, b in zip(trained, before, after):
+                place.copy_(a + middle * (b - a))
+            low, high = (low, middle) if similarity() > wanted else (middle, high)
+        return module, taken, similarity().item()
 
 
 TOWERS: dict[str, Callable[[], TextEncoder]] = {"transformers": transformers_tower, "open_clip": open_clip_tower}

@@ -31,7 +31,7 @@ def test_order_and_infotext_keys_are_those_of_the_first_extension() -> None:
         "text_negative",
     ]
     # Positions are what API clients count: new knobs come after these.
-    assert names[8:11] == ["negative_prompt", "centre", "centre_strength"]
+    assert names[8:] == ["negative_prompt", "centre", "centre_strength", "strength"]
     assert [knob.infotext for knob in KNOBS[:8]] == [
         "Aesthetic weight",
         "Aesthetic steps",
@@ -65,7 +65,7 @@ def test_positional_and_object_are_equal() -> None:
     assert Settings.from_values([None] * 8) == Settings.from_values([]) == Settings()
 
 
-@given(st.lists(anything, max_size=12))
+@given(st.lists(anything, max_size=len(KNOBS) + 1))
 def test_whatever_comes_in_is_in_range_or_refused_with_a_sentence(values: list[object]) -> None:
     try:
         settings = Settings.from_values(values)
@@ -74,6 +74,9 @@ def test_whatever_comes_in_is_in_range_or_refused_with_a_sentence(values: list[o
         return
     for knob in KNOBS:
         value: Any = getattr(settings, knob.name)
+        if value is None:
+            assert knob.optional
+            continue
         if knob.minimum is not None and knob.maximum is not None:
             assert knob.minimum <= value <= knob.maximum and math.isfinite(value)
         assert type(value) is knob.type
@@ -106,6 +109,7 @@ def test_refusals_say_what_would_do(values: dict[str, object], words: str) -> No
         (["a", "-0.5"], Tag("a", -0.5)),
         (["a", "weight=1", "steps=8", " lr = 0.0002 "], Tag("a", 1, 8, 0.0002)),
         (["a", "steps=8"], Tag("a", None, 8)),
+        (["a", "strength=0.4"], Tag("a", strength=0.4)),
     ],
 )
 def test_tags(items: list[str], tag: Tag) -> None:

@@ -22,7 +22,7 @@ from modules.processing import StableDiffusionProcessing
 
 from ...errors import AestheticError
 from ...method.personalize import Encoded
-from ...method.session import Report
+from ...method.session import STEPS_TAKEN, Report
 from ...method.tags import TAG, parse_tag, refuse_scheduled_tags
 from ...method.taste import Taste, taste
 from ...settings import KNOBS, Settings
@@ -86,7 +86,7 @@ def request(p: Any, read: Callable[[], Settings]) -> None:
 
 def _forget(p: Any) -> None:
     # In a dict of its own: this job may be a copy that shares it with another (ADetailer's, X/Y/Z's).
-    ours = {_LEFT_ALONE, _SIMILARITY, *(knob.infotext for knob in KNOBS)}
+    ours = {_LEFT_ALONE, _SIMILARITY, STEPS_TAKEN, *(knob.infotext for knob in KNOBS)}
     p.extra_generation_params = {key: value for key, value in p.extra_generation_params.items() if key not in ours}
 
 
@@ -240,7 +240,7 @@ def _kept_report(conds: Any, report: Report | None) -> Report:
 
 
 def _tell(p: Any, settings: Settings, wanted: Taste, report: Report) -> None:
-    p.extra_generation_params.update(settings.infotext())
+    p.extra_generation_params.update({**settings.infotext(), **report.parameters(wanted)})
     if report.left_alone:
         names = " and ".join(report.left_alone)
         p.extra_generation_params[_LEFT_ALONE] = names

@@ -41,6 +41,7 @@ class PromptEmbeddings:
         similarities: for each prompt, by CLIP space, the cosine similarity to the
             embedding before each step and after the last; empty where nothing moved.
         left_alone: the CLIP spaces of text encoders that an embedding had no vector for.
+        found: for each prompt, as generation parameters, what was found where the settings leave it open.
     """
 
     prompt_embeds: Tensor
@@ -49,6 +50,7 @@ class PromptEmbeddings:
     negative_pooled_prompt_embeds: Tensor | None = None
     similarities: tuple[Mapping[str, tuple[float, ...]], ...] = ()
     left_alone: tuple[str, ...] = ()
+    found: tuple[Mapping[str, str], ...] = ()
 
     def arguments(self) -> dict[str, Tensor]:
         """Keyword arguments for the pipeline, those that there are: ``pipe(**embeddings.arguments())``."""
@@ -120,7 +122,8 @@ def encode_prompts(
         if not any(tastes):
             # All at once and by the caller's own, compiled or not: a batch may differ in the last bit.
             outputs = _encode(pipe if clip_skip is None else private, plain, negatives, guidance, clip_skip)
-            return PromptEmbeddings(**_named(outputs), similarities=tuple({} for _ in texts))
+            nothing: tuple[dict[str, Any], ...] = tuple({} for _ in texts)
+            return PromptEmbeddings(**_named(outputs), similarities=nothing, found=nothing)
         works = [_Work(private, encoders, it, guidance, clip_skip) for it in tastes]
         total, before, rows = sum(work.steps for work in works), 0, []
         for i, (work, text) in enumerate(zip(works, plain)):
@@ -133,6 +136,7 @@ def encode_prompts(
         **_named(joined),
         similarities=tuple(numbers for _, numbers in rows),
         left_alone=tuple(dict.fromkeys(name for work in works for name in work.left_alone)),
+        found=tuple(work.found for work in works),
     )
 
 
@@ -221,6 +225,11 @@ class _Work:
             if guidance and taste.settings.negative_prompt:
                 self.sides = [0, 1]
             self.steps = taste.settings.steps * len(self.session.fitting(encoders)) * len(self.sides)
+
+    @property
+    def found(self) -> dict[str, str]:
+        """Generation parameters."""
+        return {} if self.session is None else self.session.report.parameters(self.session.taste)
 
     def run(
         self, text: str, negative: str | None, progress: Progress

@@ -117,6 +117,13 @@ def test_the_same_chunk_is_not_done_twice(host: BareHost) -> None:
     assert again.personalised(host, chunk(host), key="a") is not first
 
 
+def test_with_a_strength_the_steps_taken_are_told(host: BareHost) -> None:
+    for strength, taken in ((None, {}), (0.01, {"Aesthetic steps taken": "1"}), (1, {"Aesthetic steps taken": "2"})):
+        session = Session(goal := wanted(SETTINGS.replaced({"strength": strength}), 32), [host])
+        session.personalised(host, chunk(host))
+        assert session.report.parameters(goal) == taken
+
+
 def test_progress_tells_the_steps_and_stops_them(host: BareHost) -> None:
     told: list[tuple[int, int, str]] = []
 

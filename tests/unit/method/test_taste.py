@@ -102,6 +102,7 @@ def test_the_key_tells_every_knob_and_every_vector_apart() -> None:
         "negative_prompt": True,
         "centre": "two",
         "centre_strength": 3.0,
+        "strength": 0.4,
     }
     assert changed.keys() == {knob.name for knob in KNOBS}
     keys = {made(base).key, *(made(dataclasses.replace(base, **{name: value})).key for name, value in changed.items())}
