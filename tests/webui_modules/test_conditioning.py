@@ -452,6 +452,7 @@ def test_tag_and_dropdown_mix(host: Host) -> None:
         ({"weight": 0.4}, "<aesthetic:one:steps=3>", {"weight": 0.4, "steps": 3, "lr": 0.0001}),
         ({"weight": 0.4, "steps": 2}, "<aesthetic:one:0.9><aesthetic:two>", {"weight": 0.4, "steps": 2}),
         ({"weight": 0.4, "embedding": "two"}, "<aesthetic:one:0.9:steps=2>", {"weight": 0.4, "steps": 2}),
+        ({}, "<aesthetic:one:strength=0.02>", {"strength": 0.02, "steps": 5}),
     ],
 )
 def test_parameters_are_what_took_effect_and_make_the_same_picture(
@@ -462,6 +463,7 @@ def test_parameters_are_what_took_effect_and_make_the_same_picture(
     pasted = host.extension("settings").pasted(job.parameters)
     assert {name: pasted[name] for name in written} == written
     assert job.parameters.get("Aesthetic embedding") == settings.get("embedding")
+    assert ("Aesthetic steps taken" in job.parameters) == ("strength" in written)
     host.forget_conditioning()
     again = host.encode(pasted, prompt=prompt)
     assert same(again.positive, job.positive)
