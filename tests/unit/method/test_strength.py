@@ -109,8 +109,8 @@ def test_a_first_step_that_goes_too_far_is_shortened(encoder: TextEncoder) -> No
 
 def test_a_prompt_that_is_there_already_stays(encoder: TextEncoder) -> None:
     class Own:
-        def __call__(self, own: Tensor) -> Tensor:
-            return unit(own)
+        def __call__(self, feature: Tensor) -> Tensor:
+            return unit(feature)
 
     assert run(encoder, 0.5, Own()).similarities[-1] == pytest.approx(1, abs=1e-6)
 
