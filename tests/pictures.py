@@ -33,8 +33,9 @@ from aesthetic_clip.demo.lab import export, measure
 from aesthetic_clip.embeddings.library import open_library
 from aesthetic_clip.pages.local_page import ID as PAGE
 from aesthetic_clip.pages.tab import TITLE
-from tests.webui.conftest import CHROMIUM_FLAGS, CHROMIUM_NAMES, EXTENSION, REPOSITORY
-from tests.webui.webui import WebUI, default_python, free_port, generate_on_page, visit
+
+from .webui.conftest import CHROMIUM_FLAGS, CHROMIUM_NAMES, EXTENSION, REPOSITORY
+from .webui.webui import WebUI, default_python, free_port, generate_on_page, visit
 
 DOCS = REPOSITORY / "docs"
 PROMPT = world.HELD_OUT[0].prompt

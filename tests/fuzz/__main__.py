@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from tests.support.limits import Outcome, limited_each
-
+from ..support.limits import Outcome, limited_each
 from .readers import UNCOMPARED, attempt, cases, readers
 
 _AT_ONCE = 200

@@ -14,8 +14,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from tests.support import checkpoints
-from tests.support.towers import randomised
+from ..support import checkpoints
+from ..support.towers import randomised
 
 WIDTH, DIM = 64, 32
 """The first text encoder's hidden size and features."""

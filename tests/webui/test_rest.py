@@ -59,14 +59,22 @@ def refusal(host: WebUI, body: dict[str, Any], status: int = 422) -> str:
     return str(json.loads(refused.value.body)["detail"])
 
 
-def test_life_of_an_embedding(host: WebUI, images: list[str], shelf: Path) -> None:
+@pytest.fixture
+def rest(host: WebUI, images: list[str]) -> Iterator[dict[str, Any]]:
+    """The answer to a request that makes the embedding "rest" of pictures in several writings, one of them none."""
     jpeg = io.BytesIO()
     picture(9).save(jpeg, "JPEG")
     data_url = "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()
     junk = base64.b64encode(b"no picture").decode()
     wrapped = base64.encodebytes(jpeg.getvalue()).decode()
 
-    made = host.post(EMBEDDINGS, {"name": "rest", "images": [*images, data_url, junk, wrapped], "note": "by REST"})
+    yield host.post(EMBEDDINGS, {"name": "rest", "images": [*images, data_url, junk, wrapped], "note": "by REST"})
+    if "rest" in {entry["name"] for entry in host.get(EMBEDDINGS)}:
+        host.request("DELETE", f"{EMBEDDINGS}/rest")
+
+
+def test_making_an_embedding_says_what_became_of_each_picture(rest: dict[str, Any], shelf: Path) -> None:
+    made = rest
     assert made["name"] == "rest"
     assert made["spaces"] == ["ViT-L/14"]
     assert made["used"] == 6
@@ -76,6 +84,8 @@ def test_life_of_an_embedding(host: WebUI, images: list[str], shelf: Path) -> No
     assert load(shelf / "rest.safetensors").digest == made["digest"]
     assert (shelf / "rest.preview.png").is_file()
 
+
+def test_embeddings_are_listed_and_shown_by_name(host: WebUI, rest: dict[str, Any]) -> None:
     listed = {entry["name"]: entry for entry in host.get(EMBEDDINGS)}
     assert listed["rest"]["metadata"]["image_count"] == "6"
     assert {"vitl", "sub/vitl-2", "xl"} <= set(listed)
@@ -83,9 +93,12 @@ def test_life_of_an_embedding(host: WebUI, images: list[str], shelf: Path) -> No
     assert host.get(f"{EMBEDDINGS}/rest") == listed["rest"]
     assert host.get(f"{EMBEDDINGS}/sub/vitl-2")["name"] == "sub/vitl-2"
 
+
+def test_deleting_an_embedding_puts_its_files_into_the_trash(host: WebUI, rest: dict[str, Any], shelf: Path) -> None:
+    before = len(list((shelf / ".trash").glob("*/rest.*")))
     assert host.request("DELETE", f"{EMBEDDINGS}/rest") == {"name": "rest", "trashed": True}
     assert "rest" not in {entry["name"] for entry in host.get(EMBEDDINGS)}
-    assert len(list((shelf / ".trash").glob("*/rest.*"))) == 2
+    assert len(list((shelf / ".trash").glob("*/rest.*"))) == before + 2
 
 
 def test_overwriting_and_spaces(host: WebUI, images: list[str], shelf: Path) -> None:

@@ -16,7 +16,8 @@ pytest.importorskip("diffusers")
 from aesthetic_clip.cli.main import main
 from aesthetic_clip.demo import MODEL, loading, world
 from aesthetic_clip.demo.lab.architecture import Classifier
-from tests.support import pipelines, vision_towers
+
+from ...support import pipelines, vision_towers
 
 pytestmark = pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reason="no trained model is stored here")
 
@@ -80,7 +81,14 @@ def test_the_papers_command_with_the_demonstration_model(tmp_path: Path, capsys:
     flags = ("--W", 64, "--H", 64, "--n_iter", 1, "--n_samples", 2, "--ddim_steps", 5, "--scale", 4)
     prompt = world.HELD_OUT[0].prompt
     assert run("txt2img", "--ckpt", "demo", "--prompt", prompt, "--outdir", tmp_path, *flags) == 0
-    assert len(list(tmp_path.rglob("*.png"))) == 3
+    (grid,) = tmp_path.glob("*.png")
+    first, second = (Image.open(path) for path in sorted(tmp_path.glob("*/*.png")))
+    assert first.size == second.size == (64, 64)
+    assert first.tobytes() != second.tobytes()
+    shown = Image.open(grid)
+    for column, sample in enumerate((first, second)):
+        left, top = 2 + 66 * column, 2  # as torchvision's make_grid lays them out
+        assert shown.crop((left, top, left + 64, top + 64)).tobytes() == sample.tobytes()
 
 
 @pytest.mark.parametrize(

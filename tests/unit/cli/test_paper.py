@@ -26,7 +26,8 @@ from aesthetic_clip.embeddings.embedding import Embedding, load, to_bytes
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.hosts.diffusers.generator import Generator
 from aesthetic_clip.spaces import VIT_L
-from tests.support import pipelines
+
+from ...support import pipelines
 
 COMMANDS = (Path(__file__).parent / "paper_commands.txt").read_text(encoding="utf-8").splitlines()
 EMBEDDING = Embedding("e", {VIT_L: unit(torch.randn(VIT_L.dim, generator=torch.Generator().manual_seed(1)))})

@@ -23,7 +23,8 @@ from aesthetic_clip.geometry import unit
 from aesthetic_clip.hosts.diffusers.infotext import infotext
 from aesthetic_clip.settings import KNOBS
 from aesthetic_clip.spaces import VIT_L, space_of
-from tests.support import pipelines
+
+from ...support import pipelines
 
 PROMPT = "a portal, by night: huge"
 STRONG = ("--aesthetic_lr", "0.01", "--aesthetic_steps", "6", "--aesthetic_weight", "1")

@@ -19,8 +19,9 @@ from aesthetic_clip.method import adam
 from aesthetic_clip.method.optimize import Memory, optimize
 from aesthetic_clip.method.targets import Toward
 from aesthetic_clip.settings import Settings
-from tests.support.demo_conditions import CENTRED, CENTRED_MARGIN, KEPT, PAPER, PAPER_MARGIN
-from tests.support.towers import encode, plain_method
+
+from ...support.demo_conditions import CENTRED, CENTRED_MARGIN, KEPT, PAPER, PAPER_MARGIN
+from ...support.towers import encode, plain_method
 
 pytestmark = pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reason="no trained model is stored here")
 

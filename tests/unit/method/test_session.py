@@ -17,7 +17,8 @@ from aesthetic_clip.method.session import Session, text_feature
 from aesthetic_clip.method.taste import Taste, taste
 from aesthetic_clip.settings import Settings
 from aesthetic_clip.spaces import Space, space_of
-from tests.support.towers import END, PROMPT, START, encode, pad_id, padded, plain_method, transformers_tower
+
+from ...support.towers import END, PROMPT, START, encode, pad_id, padded, plain_method, transformers_tower
 
 
 @dataclass(eq=False)

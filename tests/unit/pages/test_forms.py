@@ -26,7 +26,8 @@ from aesthetic_clip.pages.local_page import Order, Pair
 from aesthetic_clip.pages.tab import TabHost
 from aesthetic_clip.settings import Settings
 from aesthetic_clip.spaces import Space, space_of
-from tests.support import vision_towers
+
+from ...support import vision_towers
 
 SPACE = space_of(32)
 LONG = "x" * 10_000_000

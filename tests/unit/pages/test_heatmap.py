@@ -7,8 +7,14 @@ from PIL import ImageFont
 from aesthetic_clip.pages.heatmap import similarity_picture
 
 
+def warmth(pixel: object) -> int:
+    """How much more red than blue."""
+    assert isinstance(pixel, tuple)
+    return int(pixel[0] - pixel[2])
+
+
 @pytest.mark.parametrize("bitmap", [False, True])
-def test_similarity_picture(bitmap: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_similarities_are_red_above_zero_and_blue_below(bitmap: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if bitmap:  # a machine without fonts, and an old Pillow
         old = getattr(ImageFont, "load_default_imagefont", ImageFont.load_default)()
 
@@ -28,9 +34,12 @@ def test_similarity_picture(bitmap: bool, monkeypatch: pytest.MonkeyPatch) -> No
     )
     assert picture.mode == "RGB"
     assert picture.width == picture.height > 4 * 50
-    colours = {
+    # A corner of each cell of the first row, where no digit is.
+    one, half, minus_half, zero = (
         picture.getpixel((picture.width - 12 - 56 * (4 - column) + 3, picture.height - 12 - 56 * 4 + 3))
         for column in range(4)
-    }
-    assert len(colours) == 4
+    )
+    assert zero == (255, 255, 255)
+    red, paler_red, pale_blue = (warmth(pixel) for pixel in (one, half, minus_half))
+    assert red > paler_red > 0 > pale_blue
     assert similarity_picture([], torch.zeros(0, 0)).width > 0

@@ -25,7 +25,8 @@ from aesthetic_clip.embeddings.library import open_library
 from aesthetic_clip.pages.local_page import ID
 from aesthetic_clip.pages.tab import ID as TAB
 from aesthetic_clip.pages.tab import TITLE
-from tests.support import page_server, vision_towers
+
+from ...support import page_server, vision_towers
 
 ROOT = Path(__file__).parents[3]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.readers import attempt, cases, readers
-from tests.support.limits import limited_each, needs_limits
+from ...fuzz.readers import attempt, cases, readers
+from ...support.limits import limited_each, needs_limits
 
 SECONDS = 2.5
 _AT_ONCE = 100

@@ -27,8 +27,9 @@ from aesthetic_clip.embeddings import embedding as embeddings
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.readers.faults import UnreadableFile
 from aesthetic_clip.readers.tensor_files import open_tensors, read_tensors
-from tests.fuzz.readers import rezipped, saved
-from tests.support.limits import limited, needs_limits
+
+from ...fuzz.readers import rezipped, saved
+from ...support.limits import limited, needs_limits
 
 VECTOR = torch.arange(1.0, 769.0)
 MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."

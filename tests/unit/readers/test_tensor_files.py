@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from aesthetic_clip.readers.faults import UnreadableFile
 from aesthetic_clip.readers.tensor_files import SCRIPT, open_tensors, read_tensors, tensor_file
-from tests.fuzz.readers import compare, saved
+
+from ...fuzz.readers import compare, saved
 
 TABLE = torch.randn(768, 5)
 

@@ -23,7 +23,8 @@ import diffusers.hooks
 from aesthetic_clip import AestheticError, Embedding, PromptEmbeddings, Settings, encode_prompts
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import space_of
-from tests.support import pipelines
+
+from ....support import pipelines
 
 PROMPTS = ["a portal towards another dimension", "a lighthouse on a cliff", "fog", "two cats and a dog"]
 SETTINGS = Settings(steps=4, lr=0.001, weight=0.9)

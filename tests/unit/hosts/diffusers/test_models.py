@@ -16,7 +16,8 @@ import torch
 
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.hosts.diffusers.models import load_pipeline
-from tests.support import pipelines
+
+from ....support import pipelines
 
 
 @pytest.fixture(scope="module")

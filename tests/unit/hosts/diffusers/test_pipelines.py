@@ -18,7 +18,8 @@ import transformers
 from aesthetic_clip import AestheticError, Embedding, PromptEmbeddings, Settings, encode_prompts
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import space_of
-from tests.support import pipelines
+
+from ....support import pipelines
 
 ROOT = Path(__file__).parents[4]
 PROMPT, NEGATIVE = "a portal towards another dimension", "fog"

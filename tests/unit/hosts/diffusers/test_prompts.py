@@ -28,8 +28,9 @@ from aesthetic_clip.embeddings.embedding import save
 from aesthetic_clip.geometry import blend, rotate, unit
 from aesthetic_clip.hosts.diffusers import encoders
 from aesthetic_clip.spaces import Space, space_of
-from tests.support import pipelines
-from tests.support.towers import plain_method
+
+from ....support import pipelines
+from ....support.towers import plain_method
 
 PROMPT = "a portal towards another dimension"
 OTHER = "a lighthouse on a cliff, by night"
