@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..demo import DEMO, GUIDANCE_SCALE
 from ..embeddings.library import Library, open_library
-from ..errors import AestheticError, Interrupted, Remedy
+from ..errors import AestheticError, Remedy
 from ..settings import Settings
 from ..spaces import Space
 from . import arguments
@@ -88,8 +88,6 @@ def _pair(model: Generator, library: Library, jobs: Jobs, order: Order) -> Pair:
     from ..pages.local_page import Pair
 
     def progress(what: str, done: int, total: int, _line: str = "") -> None:
-        if jobs.stopped():
-            raise Interrupted
         jobs.progress(done, total, f"{what}: step {done} of {total}")
 
     plain_prompt, tags = split_tags(order.prompt)

@@ -89,9 +89,6 @@ class Jobs:
 
         return waiting
 
-    def stopped(self) -> bool:
-        return self._stop.is_set()
-
     def interrupt(self) -> None:
         self._stop.set()
 

@@ -15,7 +15,6 @@ from PIL import Image
 
 from aesthetic_clip.clip.image_encoder import load_encoder
 from aesthetic_clip.embeddings.library import open_library
-from aesthetic_clip.errors import Interrupted
 from aesthetic_clip.pages import local_page as page
 from aesthetic_clip.pages.local_page import Order, Pair
 from aesthetic_clip.pages.tab import TabHost
@@ -41,8 +40,6 @@ def main(port: int, folder: str, encoder: str) -> None:
         end = time.monotonic() + (60 if order.prompt == SLOW else 5)  # long enough to be seen on a busy machine
         while time.monotonic() < end:
             jobs.progress(1, 2, "halfway")
-            if jobs.stopped():
-                raise Interrupted
             time.sleep(0.05)
         shelf.load(order.settings.embedding)
         size = (order.width, order.height)

@@ -56,7 +56,7 @@ def test_what_is_left_out_is_at_its_default(webui: WebUI) -> None:
         (0.9, 5, 0.0001, False, "vitl"),
         (None, None, None, None, "vitl", None, None, None, None),
         ("0.9", "5", "1e-4", "false", "vitl", "", "0.1", 0),
-        (0.9, 5, 0.0001, False, "vitl", "", 0.1, False, False, "None", 1, "one too many"),
+        (0.9, 5, 0.0001, False, "vitl", "", 0.1, False, False, "None", 1, None, "one too many"),
     )
     for values in named:
         assert distance(webui.txt2img(**asking(*values)).image, expected.image) == 0, values

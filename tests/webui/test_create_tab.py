@@ -640,47 +640,61 @@ def test_export(tab: CreateTab, page: Any, made: list[str], shelf: Path, tmp_pat
     assert "can't be exported as .pt" in tab.press("export")
 
 
-def test_mix_direction_and_compare(tab: CreateTab, page: Any, made: list[str], shelf: Path) -> None:
+@pytest.fixture
+def mixing(tab: CreateTab, made: list[str], shelf: Path) -> Iterator[CreateTab]:
+    """The library with the embeddings there, two of them chosen to be mixed; mixtures are gone afterwards."""
     tab.show("Library")
     tab.refresh("made a")
-    a, b = (load(shelf / f"{name}.safetensors").vectors[VIT_L] for name in ("made a", "made b"))
-
     tab.several("made a", "made b")
-    tab.write("new_name", "")
-    assert "can't be called ''" in tab.press("mix")
-    tab.write("new_name", "mixture")
-    tab.write("weights", "0.7")
-    assert "The weights '0.7' don't fit." in tab.press("mix")
-    tab.write("weights", "0.7, 0.3")
-    assert "mixture" in tab.press("mix")
-    assert np.allclose(load(shelf / "mixture.safetensors").vectors[VIT_L], unit(0.7 * a + 0.3 * b), atol=1e-6)
-    tab.write("new_name", "direction")
-    tab.write("weights", "1 -1")
-    assert "direction" in tab.press("mix")
-    assert np.allclose(load(shelf / "direction.safetensors").vectors[VIT_L], unit(a - b), atol=1e-6)
-    assert {"mixture", "direction"} <= set(tab.names())
-    open_embeddings(page, "txt2img")
-    assert {"mixture", "direction"} <= set(offered(page, EMBEDDING["txt2img"]))
-    tab.show("Library")
+    yield tab
+    for name in ("mixture", "direction"):
+        (shelf / f"{name}.safetensors").unlink(missing_ok=True)
 
-    tab.several("made a", "made b", "mixture", "direction")
-    assert "Cosine similarity in ViT-L/14" in tab.press("compare")
+
+@pytest.mark.parametrize(
+    ("name", "weights", "factors"), [("mixture", "0.7, 0.3", (0.7, 0.3)), ("direction", "1 -1", (1, -1))]
+)
+def test_mixtures_are_weighted_sums_and_stand_in_every_list(
+    mixing: CreateTab, page: Any, shelf: Path, name: str, weights: str, factors: tuple[float, float]
+) -> None:
+    a, b = (load(shelf / f"{made}.safetensors").vectors[VIT_L] for made in ("made a", "made b"))
+    mixing.write("new_name", name)
+    mixing.write("weights", weights)
+    assert name in mixing.press("mix")
+    mixed = load(shelf / f"{name}.safetensors").vectors[VIT_L]
+    assert np.allclose(mixed, unit(factors[0] * a + factors[1] * b), atol=1e-6)
+    assert name in mixing.names()
+    open_embeddings(page, "txt2img")
+    assert name in offered(page, EMBEDDING["txt2img"])
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "said"), [("", "", "can't be called ''"), ("mixture", "0.7", "The weights '0.7' don't fit.")]
+)
+def test_a_mixture_that_can_not_be_made_is_explained(mixing: CreateTab, name: str, weights: str, said: str) -> None:
+    mixing.write("new_name", name)
+    mixing.write("weights", weights)
+    assert said in mixing.press("mix")
+
+
+def test_compare_shows_all_with_all_and_with_a_text(mixing: CreateTab, page: Any) -> None:
+    mixing.several("made a", "made b", "made c")
+    assert "Cosine similarity in ViT-L/14" in mixing.press("compare")
     page.wait_for_selector("#aesthetic_create_picture img")
     snap(page, "library-compare")
-    tab.write("text", "a photo of the sea")
-    said = tab.press("compare_text", timeout=60)
+    mixing.write("text", "a photo of the sea")
+    said = mixing.press("compare_text", timeout=60)
     snap(page, "library-text")
     assert "Cosine similarity to “a photo of the sea”" in said
-    assert all(re.search(rf"{name}\s+ViT-L/14\s+-?0\.\d\d\d", said) for name in ("made a", "made b", "mixture"))
-    tab.write("text", "  ")
-    assert "text" in tab.press("compare_text").lower()
+    assert all(re.search(rf"{name}\s+ViT-L/14\s+-?0\.\d\d\d", said) for name in ("made a", "made b", "made c"))
+    mixing.write("text", "  ")
+    assert "text" in mixing.press("compare_text").lower()
 
-    tab.several("made a", "made h")
-    assert "can't be compared" in tab.press("compare")
-    tab.several("made a")
-    assert "two or more" in tab.press("compare")
-    for name in ("mixture", "direction"):
-        (shelf / f"{name}.safetensors").unlink()
+
+@pytest.mark.parametrize(("names", "said"), [(("made a", "made h"), "can't be compared"), (("made a",), "two or more")])
+def test_what_can_not_be_compared_is_explained(mixing: CreateTab, names: tuple[str, ...], said: str) -> None:
+    mixing.several(*names)
+    assert said in mixing.press("compare")
 
 
 def test_unusable_file_is_explained_in_the_table(tab: CreateTab, page: Any, shelf: Path) -> None:

@@ -168,12 +168,21 @@ def test_wrong_space(webui: WebUI, checkpoint: str, embedding: str) -> None:
     assert distance(other.image, webui.txt2img().image) > 0.2
 
 
-def test_no_text_projection_to_be_had(webui: WebUI, assets: Assets, right: Generated, tmp_path: Path) -> None:
-    for path, part in (("", "not on the disk"), (str(tmp_path), "has no model file"), (str(assets.lora), "holds no")):
-        with options(webui, aesthetic_text_projection=path):
-            forget(webui)
-            said = refusal(webui)
-            assert part in said and "Settings > Aesthetic Gradients > Text projection" in said
+@pytest.mark.parametrize(
+    ("place", "part"), [("", "not on the disk"), ("an empty folder", "has no model file"), ("a LoRA", "holds no")]
+)
+def test_a_text_projection_that_is_none_is_told(
+    webui: WebUI, assets: Assets, right: Generated, tmp_path: Path, place: str, part: str
+) -> None:
+    path = {"": "", "an empty folder": str(tmp_path), "a LoRA": str(assets.lora)}[place]
+    with options(webui, aesthetic_text_projection=path):
+        forget(webui)
+        said = refusal(webui)
+        assert part in said and "Settings > Aesthetic Gradients > Text projection" in said
+    assert distance(personalised(webui, "vitl").image, right.image) == 0
+
+
+def test_a_checkpoint_with_its_own_text_projection_needs_none(webui: WebUI, right: Generated) -> None:
     with options(webui, aesthetic_text_projection=""):
         webui.use("sd2")  # this one has its own
         personalised(webui, "vith")
@@ -214,72 +223,69 @@ def test_fault_at_every_pass(webui: WebUI, place: str, checkpoint: str) -> None:
         webui.call(faults.mend)
 
 
-def test_fault_in_the_middle_of_a_backward_pass(webui: WebUI, right: Generated) -> None:
+@pytest.fixture
+def mended(webui: WebUI) -> Iterator[None]:
+    """Nothing is broken before the test, and whatever it breaks is whole afterwards."""
+    forget(webui)
+    yield
+    webui.call(faults.mend)
+
+
+@pytest.mark.parametrize("at", [1, 7, 40])
+@pytest.mark.usefixtures("mended")
+def test_fault_in_the_middle_of_a_backward_pass(webui: WebUI, right: Generated, at: int) -> None:
     sound = webui.call(model.text_encoder)
-    try:
-        for at in (1, 7, 40):
-            forget(webui)
-            webui.call(faults.break_at, "update", at)
-            with pytest.raises(RequestFailed):
-                personalised(webui, "vitl")
-            webui.call(faults.mend)
-            assert webui.call(model.text_encoder) == sound
-            assert distance(personalised(webui, "vitl").image, right.image) == 0
-    finally:
-        webui.call(faults.mend)
+    webui.call(faults.break_at, "update", at)
+    with pytest.raises(RequestFailed):
+        personalised(webui, "vitl")
+    webui.call(faults.mend)
+    assert webui.call(model.text_encoder) == sound
+    assert distance(personalised(webui, "vitl").image, right.image) == 0
 
 
-def test_fault_with_lora_and_inversion(webui: WebUI, assets: Assets, right: Generated) -> None:
+@pytest.mark.parametrize("at", [1, 3, 7])
+@pytest.mark.usefixtures("mended")
+def test_fault_with_lora_and_inversion(webui: WebUI, assets: Assets, right: Generated, at: int) -> None:
     prompt = f"a {assets.textual_inversion.stem} cat <lora:{assets.lora.stem}:1>"
     expected = personalised(webui, "vitl", prompt=prompt)
-    try:
-        for at in (1, 3, 7):
-            forget(webui)
-            webui.call(faults.break_at, "inside", at)
-            with pytest.raises(RequestFailed):
-                personalised(webui, "vitl", prompt=prompt)
-            webui.call(faults.mend)
-            assert distance(personalised(webui, "vitl").image, right.image) == 0
-            assert distance(personalised(webui, "vitl", prompt=prompt).image, expected.image) == 0
-    finally:
-        webui.call(faults.mend)
+    forget(webui)
+    webui.call(faults.break_at, "inside", at)
+    with pytest.raises(RequestFailed):
+        personalised(webui, "vitl", prompt=prompt)
+    webui.call(faults.mend)
+    assert distance(personalised(webui, "vitl").image, right.image) == 0
+    assert distance(personalised(webui, "vitl", prompt=prompt).image, expected.image) == 0
 
 
-@pytest.mark.parametrize("place", ["pass", "inside", "update"])
+@pytest.mark.parametrize(
+    ("place", "at"), [("pass", 1), ("pass", 6), ("inside", 1), ("inside", 6), ("update", 1), ("update", 20)]
+)
 @pytest.mark.parametrize("event", ["out of GPU memory", "out of memory"])
-def test_out_of_memory(webui: WebUI, right: Generated, place: str, event: str) -> None:
-    try:
-        for at in (1, 6) if place != "update" else (1, 20):
-            forget(webui)
-            webui.call(faults.break_at, place, at, event)
-            said = refusal(webui)
-            assert "not enough memory" in said and "GB" in said
-            assert webui.call(faults.mend) >= at
-            assert distance(personalised(webui, "vitl").image, right.image) == 0
-    finally:
-        webui.call(faults.mend)
+@pytest.mark.usefixtures("mended")
+def test_out_of_memory(webui: WebUI, right: Generated, place: str, at: int, event: str) -> None:
+    webui.call(faults.break_at, place, at, event)
+    said = refusal(webui)
+    assert "not enough memory" in said and "GB" in said
+    assert webui.call(faults.mend) >= at
+    assert distance(personalised(webui, "vitl").image, right.image) == 0
 
 
 # --- interrupted ---
 
 
+@pytest.mark.parametrize("at", range(1, 7))
 @pytest.mark.parametrize("flag", ["interrupted", "skipped"])
-def test_interrupt_at_every_step(webui: WebUI, right: Generated, flag: str) -> None:
+@pytest.mark.usefixtures("mended")
+def test_interrupt_at_every_step(webui: WebUI, right: Generated, flag: str, at: int) -> None:
     sound = webui.call(model.text_encoder)
-    try:
-        for at in range(1, 7):
-            forget(webui)
-            webui.call(faults.break_at, "pass", at, flag)
-            mark = webui.mark()
-            personalised(webui, "vitl")
-            passed = webui.call(faults.mend)
-            # The pass that it came in is the last one, unless it was the very last.
-            assert passed == at
-            assert optimised(webui, mark) == [] or at >= 6
-            assert webui.call(model.text_encoder) == sound
-            assert distance(personalised(webui, "vitl").image, right.image) == 0, at
-    finally:
-        webui.call(faults.mend)
+    webui.call(faults.break_at, "pass", at, flag)
+    mark = webui.mark()
+    personalised(webui, "vitl")
+    # The pass that it came in is the last one, unless it was the very last.
+    assert webui.call(faults.mend) == at
+    assert optimised(webui, mark) == [] or at == 6
+    assert webui.call(model.text_encoder) == sound
+    assert distance(personalised(webui, "vitl").image, right.image) == 0
 
 
 def run_long_job(webui: WebUI, knobs: dict[str, Any], meanwhile: Callable[[], object], **payload: Any) -> Generated:
