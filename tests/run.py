@@ -14,7 +14,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 WEBUI_MODULES = "auto1111sdk==0.0.95"
@@ -43,18 +46,22 @@ def find_python(version: str) -> str | None:
     return None
 
 
+def is_made(name: str) -> bool:
+    """Whether this environment is there as pyproject.toml wants it."""
+    stamp = ROOT / f".venv-{name}" / "installed.toml"
+    return stamp.is_file() and stamp.read_text() == (ROOT / "pyproject.toml").read_text()
+
+
 def environment(name: str, python: str, extras: str) -> Path:
     """A virtual environment with the project's needs, made once per content of pyproject.toml."""
     folder = ROOT / f".venv-{name}"
     interpreter = folder / BIN / "python"
-    stamp = folder / "installed.toml"
-    wanted = (ROOT / "pyproject.toml").read_text()
-    if not stamp.is_file() or stamp.read_text() != wanted:
+    if not is_made(name):
         make_room(folder)
         print(f"== setting up {folder.name} ({extras}) with {python}", flush=True)
         subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
         subprocess.run([str(interpreter), "-m", "pip", "install", "-q", "-e", f"{ROOT}[{extras}]"], check=True)
-        stamp.write_text(wanted)
+        (folder / "installed.toml").write_text((ROOT / "pyproject.toml").read_text())
     return interpreter
 
 
@@ -81,47 +88,80 @@ def add_webui_modules(interpreter: Path) -> bool:
     return True
 
 
-def main() -> int:
-    failed, left_out = [], []
+class Steps:
+    """The checks, and which of them failed."""
 
-    def step(title: str, *command: str | Path, **env: str) -> None:
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+
+    def run(self, title: str, *command: str | Path) -> None:
         print(f"== {title}", flush=True)
-        # The towers of the tests are too small for a second thread to be of use.
-        env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
-        if subprocess.run([str(part) for part in command], cwd=ROOT, env=env).returncode:
-            failed.append(title)
+        self._ended(title, _process(*command).wait())
 
+    def start(self, title: str, *command: str | Path) -> Callable[[], None]:
+        """Run it beside others; what is returned waits for its end and prints what it said."""
+        said = tempfile.TemporaryFile()  # noqa: SIM115 - finish closes it
+        process = _process(*command, stdout=said, stderr=subprocess.STDOUT)
+
+        def finish() -> None:
+            self._ended(title, process.wait())
+            said.seek(0)
+            print(f"== {title}\n{said.read().decode(errors='replace')}", flush=True)
+            said.close()
+
+        return finish
+
+    def _ended(self, title: str, code: int) -> None:
+        if code:
+            self.failed.append(title)
+
+
+def _process(*command: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+    # The towers of the tests are too small for a second thread to be of use.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([str(part) for part in command], cwd=ROOT, env=environment, **options)
+
+
+def main() -> int:
+    steps, left_out, chosen = Steps(), [], sys.argv[1:]
     current = environment("current", sys.executable, "test,standalone")
-    step("ruff", current, "-m", "ruff", "check", ".")
-    step("ruff format", current, "-m", "ruff", "format", "--check", ".")
-    step("mypy", current, "-m", "mypy")
-    apart = ["--ignore=tests/webui", "--ignore=tests/webui_modules"]
-    step("tests, current releases", current, "-m", "pytest", *apart, *sys.argv[1:])
+    python = find_python("3.10")
 
-    if os.environ.get("WEBUI_DIR"):
-        step("the real WebUI", current, "-m", "pytest", "tests/webui", *sys.argv[1:])
-    else:
-        left_out.append("the suite in the real WebUI: set WEBUI_DIR to an installed one")
+    def with_pins() -> Path:
+        return environment("webui", str(python), "test,webui")
 
-    if python := find_python("3.10"):
-        pinned = environment("webui", python, "test,webui")
-        step("tests, the WebUI's pins", pinned, "-m", "pytest", *apart, *sys.argv[1:])
-        if sys.argv[1:]:
+    steps.run("ruff", current, "-m", "ruff", "check", ".")
+    steps.run("ruff format", current, "-m", "ruff", "format", "--check", ".")
+    steps.run("mypy", current, "-m", "mypy")
+    tests = ["-m", "pytest", "--ignore=tests/webui", "--ignore=tests/webui_modules", *chosen]
+    title, finish = "tests, the WebUI's pins", None
+    if python and (is_made("webui") or shutil.disk_usage(ROOT).free >= ROOM):
+        # Side by side, each with a core: one after the other they take twice as long.
+        finish = steps.start(title, with_pins(), *tests)
+    steps.run("tests, current releases", current, *tests)
+    if python:
+        finish = finish or steps.start(title, with_pins(), *tests)
+        finish()
+        if chosen:
             left_out.append(
                 "the WebUI's conditioning path, which runs with everything, or by pytest tests/webui_modules"
             )
-        elif add_webui_modules(pinned):
+        elif add_webui_modules(with_pins()):
             # By itself: it makes its process a WebUI.
-            step("the WebUI's conditioning path", pinned, "-m", "pytest", "tests/webui_modules")
+            steps.run("the WebUI's conditioning path", with_pins(), "-m", "pytest", "tests/webui_modules")
         else:
-            failed.append(f"the WebUI's conditioning path: {WEBUI_MODULES} can't be installed")
+            steps.failed.append(f"the WebUI's conditioning path: {WEBUI_MODULES} can't be installed")
     else:
         left_out.append("the tests under the WebUI's pins and its conditioning path: they need Python 3.10")
+    if os.environ.get("WEBUI_DIR"):
+        steps.run("the real WebUI", current, "-m", "pytest", "tests/webui", *chosen)
+    else:
+        left_out.append("the suite in the real WebUI: set WEBUI_DIR to an installed one")
 
     for line in left_out:
         print(f"left out: {line}")
-    print("failed: " + ", ".join(failed) if failed else "all passed")
-    return 1 if failed else 0
+    print("failed: " + ", ".join(steps.failed) if steps.failed else "all passed")
+    return 1 if steps.failed else 0
 
 
 if __name__ == "__main__":
