@@ -22,7 +22,7 @@ def parse_json(data: bytes | bytearray, what: str, at_most: int = 2 * 2**20) -> 
         at_most: bytes.
 
     Raises:
-        UnreadableFile: too long, too deep, too many values, numbers that are none, or no JSON.
+        UnreadableFile: too long, too deep, too many values, numbers that are none, a name that stands twice, or no JSON.
     """
     if len(data) > at_most:
         raise UnreadableFile(f"Its {what} is larger than {at_most // 1024} KB.")
@@ -31,11 +31,25 @@ def parse_json(data: bytes | bytearray, what: str, at_most: int = 2 * 2**20) -> 
     if data.count(b",") > MOST_VALUES:
         raise UnreadableFile(f"Its {what} has more than {MOST_VALUES} values.")
     try:
-        return json.loads(data.decode("utf-8"), parse_int=_integer, parse_float=_float, parse_constant=_no_number)
+        return json.loads(
+            data.decode("utf-8"),
+            parse_int=_integer,
+            parse_float=_float,
+            parse_constant=_no_number,
+            object_pairs_hook=_unambiguous,
+        )
     except RecursionError:
         raise UnreadableFile(f"Its {what} is nested too deeply.") from None
     except ValueError:
         raise UnreadableFile(f"Its {what} is damaged.") from None
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Two readers would take one of the two values each.
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a name stands twice")
+    return values
 
 
 def _integer(text: str) -> int:

@@ -104,12 +104,26 @@ def oracle(data: bytes) -> dict[str, Tensor] | None:
     return {k: v for k, v in inner.items() if isinstance(v, Tensor)}
 
 
+def steady(data: bytes) -> dict[str, Tensor] | None:
+    """The oracle's answer, if it gives the same one again: torch 2.14 reads memory that it has not filled out of some
+    damaged archives, and then says something else each time.
+    """
+    answers = [oracle(data) for _ in range(3)]
+    first = answers[0]
+    if first is None:
+        return None
+    for other in answers[1:]:
+        if other is None or not all(torch.equal(_bits(tensor), _bits(other[name])) for name, tensor in first.items()):
+            return None
+    return first
+
+
 def read_model(path: Path) -> str:
     data = path.read_bytes()
     file = tensor_file(io.BytesIO(data), len(data))
     tensors = file.read(file.tensors, _ROOM)
     if file.kind != SCRIPT:  # torch's reader would run it
-        others = oracle(data)
+        others = steady(data)
         if others is None:
             return UNCOMPARED
         compare(tensors, others)
@@ -118,7 +132,7 @@ def read_model(path: Path) -> str:
 
 def read_embedding(path: Path) -> str:
     embedding = embeddings.load(path)
-    others = oracle(path.read_bytes())
+    others = steady(path.read_bytes())
     if others is None:
         return UNCOMPARED
     for space, vector in embedding.vectors.items():
