@@ -17,5 +17,5 @@ def unknown_host() -> str:
         return ""
     return (
         "Aesthetic Gradients does not know this WebUI and stays off: prompts are encoded here in a way of its own. "
-        "It works in AUTOMATIC1111's WebUI, Forge and reForge, and in Python with diffusers."
+        "It works in AUTOMATIC1111's WebUI, Forge, reForge, Forge Classic and Forge Neo, and in Python with diffusers."
     )
