@@ -38,7 +38,7 @@ class GenAestheticEmbedding(Command):
         parser.set_defaults(raw=True, shard=WHOLE)
 
     def run(self, args: argparse.Namespace) -> None:
-        lib = arguments.library_of(args)
-        name = lib.reserve(args.name, args.overwrite)
+        library = arguments.library_of(args)
+        name = library.reserve(args.name, args.overwrite)
         args.folders = args.folders or [_REFERENCE / name]
-        from_pictures(args, lib, name)
+        from_pictures(args, library, name)
