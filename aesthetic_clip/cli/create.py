@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from ..create.features_npy import Filter, sum_npy
+from ..create.features_npy import sum_npy
+from ..create.metadata_filter import Filter
 from ..create.parts import WHOLE, Part, Shard, embedding_of, save_part
 from ..embeddings.embedding import Embedding
 from ..embeddings.library import Library

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import functools
 import ipaddress
+import os
 import secrets
+import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..demo import DEMO, GUIDANCE_SCALE
 from ..embeddings.library import Library, open_library
 from ..errors import AestheticError, Remedy
+from ..printable import printable
 from ..settings import Settings
 from ..spaces import Space
 from . import arguments
@@ -53,6 +56,7 @@ def _serve(args: argparse.Namespace, library: Library) -> None:
     from ..pages import local_page as page
     from ..pages.tab import TabHost
 
+    _check_address(args.host, args.port)
     model = load_model(args)
     model.sample_with("DDIM")
     jobs = page.Jobs()
@@ -138,6 +142,30 @@ def _write_examples(folder: Path) -> None:
     for style in world.STYLES:
         save_result(loading.drawn_result(encoder, [style]), library, f"{DEMO} {style}", note)
     save_result(loading.drawn_result(encoder, world.LOOKS), library, loading.CENTRE, note)
+
+
+def _check_address(address: str, port: int) -> None:
+    """Before the model is loaded, which takes long.
+
+    Raises:
+        AestheticError: nothing can be served there.
+    """
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            address.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As the server does it, where a port that was just left would else count as taken.
+            if os.name != "nt":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AestheticError(
+            f"The page can't be served at {printable(address)}, port {port}.",
+            f"{reason}.",
+            "Choose another --port, and as --host an address of this machine.",
+        ) from error
 
 
 def _bracketed(address: str) -> str:

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "create/image_headers.py": "unit/create/test_hostile_pictures.py",
     "create/limits.py": "unit/create/test_pictures.py",
     "create/loader.py": "unit/create/test_pictures.py",
+    "create/metadata_table.py": "unit/create/test_metadata_filter.py",
     "create/parts.py": "unit/create/test_features_npy.py",
     "create/statistics.py": "unit/create/test_pictures.py",
     "demo/": "unit/demo/test_model.py",

@@ -228,6 +228,36 @@ def test_wrong_values_are_wrong_usage(arguments: list[str], words: str, capsys: 
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "a" * 70 + ".b\x1b[31m"])
+def test_an_address_where_nothing_can_be_served(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("gradio")
+    from aesthetic_clip.cli import ui
+
+    def load(args: object) -> None:
+        raise AssertionError("the model is loaded first, which takes long")
+
+    monkeypatch.setattr(ui, "load_model", load)
+    assert main(["ui", "--host", address]) == 2
+    said = capsys.readouterr().err
+    assert "can't be served at" in said and "--host" in said and "\x1b" not in said
+
+
+def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("gradio")
+    from aesthetic_clip.cli import ui
+
+    monkeypatch.setattr(ui, "load_model", lambda args: pytest.fail("the model is loaded first"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert main(["ui", "--port", str(taken.getsockname()[1])]) == 2
+    assert "can't be served" in capsys.readouterr().err
+
+
 def _has_ipv6() -> bool:
     try:
         with socket.socket(socket.AF_INET6) as probe:

@@ -1,8 +1,6 @@
 """Features from clip-retrieval, shards and parts."""
 
-import importlib.util
 import json
-import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,10 @@ from hypothesis import strategies as st
 
 from aesthetic_clip.create import features_npy
 from aesthetic_clip.create.averaging import FeatureSum
-from aesthetic_clip.create.features_npy import FILTERED, NOT_FINITE, ZERO, Filter, sum_npy
+from aesthetic_clip.create.features_npy import NOT_FINITE, ZERO, sum_npy
 from aesthetic_clip.create.parts import Part, Shard, embedding_of, load_part, merge_parts, save_part
 from aesthetic_clip.errors import AestheticError, Interrupted
 from aesthetic_clip.spaces import VIT_H, VIT_L, Space
-
-needs_pyarrow = pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
 
 
 @pytest.fixture
@@ -168,88 +164,6 @@ def test_refuses_missing_mixed_and_none(tmp_path: Path) -> None:
     numpy.save(tmp_path / "h.npy", features(3, dim=1024))
     with pytest.raises(AestheticError, match="different CLIP models"):
         sum_npy([*paths, tmp_path / "h.npy"])
-
-
-# Filters
-
-
-@pytest.mark.parametrize(
-    ("text", "parsed"),
-    [
-        ("aesthetic>=7", ("aesthetic", ">=", 7.0)),
-        (" a b < -1.5e3 ", ("a b", "<", -1500.0)),
-        ("x=cc0", ("x", "=", "cc0")),
-        ("x=='7'", ("x", "==", "7")),
-        ("x!=a b", ("x", "!=", "a b")),
-        ("x>1", ("x", ">", 1.0)),
-        ("x<=1", ("x", "<=", 1.0)),
-    ],
-)
-def test_filter_is_read(text: str, parsed: tuple[str, str, object]) -> None:
-    where = Filter.parse(text)
-    assert (where.column, where.comparison, where.value) == parsed
-
-
-@pytest.mark.parametrize("text", ["", "aesthetic", ">=7", "aesthetic>=", "a=>7", "a><7", "a>=>7"])
-def test_filter_is_refused(text: str) -> None:
-    with pytest.raises(AestheticError, match="can't be read"):
-        Filter.parse(text)
-
-
-def test_filter_without_pyarrow_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(AestheticError, match="pip install pyarrow"):
-        sum_npy(shards(tmp_path, [3]), where=Filter.parse("a>1"))
-
-
-def write_metadata(path: Path, **columns: list[object]) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
-    path.parent.mkdir(exist_ok=True)
-    parquet.write_table(pyarrow.table(columns), path, row_group_size=5)
-
-
-@needs_pyarrow
-@pytest.mark.parametrize("folder", ["img_emb", "metadata"])
-def test_filter_takes_the_rows_that_pass(tmp_path: Path, small_batches: None, folder: str) -> None:
-    (path,) = shards(tmp_path / "img_emb", [33])
-    scores: list[Any] = [None if i % 11 == 0 else i % 10 for i in range(33)]
-    write_metadata(
-        tmp_path / folder / "metadata_0.parquet",
-        aesthetic=scores,
-        licence=["cc0" if i % 2 else "by" for i in range(33)],
-    )
-    rows = numpy.load(path).astype(numpy.float64)
-    for text, passed in (
-        ("aesthetic>=7", [s is not None and s >= 7 for s in scores]),
-        ("aesthetic!=7", [s is not None and s != 7 for s in scores]),
-        ("licence=cc0", [bool(i % 2) for i in range(33)]),
-    ):
-        part = sum_npy([path], raw=True, where=Filter.parse(text))
-        assert torch.allclose(part.sums[VIT_L].total, torch.from_numpy(rows[passed].sum(0)))
-        assert part.sums[VIT_L].count == sum(passed) == 33 - part.skipped[FILTERED]
-
-
-@needs_pyarrow
-def test_filter_faults(tmp_path: Path) -> None:
-    (path,) = shards(tmp_path, [4])
-    metadata = tmp_path / "metadata_0.parquet"
-    where = Filter.parse("aesthetic>=7")
-    with pytest.raises(AestheticError, match=r"no metadata_0\.parquet beside"):
-        sum_npy([path], where=where)
-    write_metadata(metadata, other=[1, 2, 3, 4])
-    with pytest.raises(AestheticError, match="It has: 'other'"):
-        sum_npy([path], where=where)
-    write_metadata(metadata, aesthetic=[1, 2, 3])
-    with pytest.raises(AestheticError, match="3 rows, the features 4"):
-        sum_npy([path], where=where)
-    write_metadata(metadata, aesthetic=["a", "b", "c", "d"])
-    with pytest.raises(AestheticError, match=r"7\.0 is a number"):
-        sum_npy([path], where=where)
-    metadata.write_bytes(b"PAR1 damaged")
-    with pytest.raises(AestheticError, match="whole"):
-        sum_npy([path], where=where)
 
 
 # Shards and parts
