@@ -96,20 +96,14 @@ class LocalPage:
         field.press("Tab")
 
     def choose(self, elem_id: str, name: str) -> None:
-        field = self.page.locator(f"#{elem_id} input").first
-        # The list follows what is typed a little later, and on a busy machine much later.
-        for wait in (200, 1000, 3000):
-            field.click()
-            field.fill(name)
-            self.page.locator(f"#{elem_id} li").filter(has_text=name).first.wait_for()
-            self.page.wait_for_timeout(wait)
-            field.press("Enter")
-            # No Tab: it opens gradio 6's list again, and a list that gets shorter while it is seen stops the page.
-            field.blur()
-            self.page.wait_for_function(f"!document.querySelector('#{elem_id} li')")
-            if field.input_value() == name:
-                return
-        raise AssertionError(f"{elem_id} says {field.input_value()!r}")
+        """By the mouse: Enter is dealt with later than a blur that follows it, which takes back what was typed."""
+        self.page.locator(f"#{elem_id} input").first.click()
+        self.page.locator(f"#{elem_id} li").filter(has_text=re.compile(f"^[\\s✓]*{re.escape(name)}\\s*$")).click()
+        self.page.wait_for_function(
+            "([id, name]) => document.querySelector(`#${id} input`).value === name && !document.querySelector(`#${id} li`)",
+            arg=[elem_id, name],
+            timeout=60_000,
+        )
 
     def show(self, tab_name: str) -> None:
         # gradio 3's tabs are plain buttons.
@@ -130,17 +124,28 @@ class LocalPage:
 
     def offers(self, elem_id: str, fits: Callable[[list[str]], bool]) -> None:
         """Waits until the list is as wanted; it follows a little later, and opens when it has the focus anew."""
+        field = self.page.locator(f"#{elem_id} input").first
         listed: list[str] = []
-        for _ in range(40):
-            field = self.page.locator(f"#{elem_id} input").first
+
+        def as_wanted() -> bool:
             field.click()
-            self.page.wait_for_timeout(500)
-            listed = [text.replace("✓", "").strip() for text in self.page.locator(f"#{elem_id} li").all_inner_texts()]
+            self.page.locator(f"#{elem_id} li").first.wait_for()
+            texts = self.page.locator(f"#{elem_id} li").all_inner_texts()
+            listed[:] = [text.replace("✓", "").strip() for text in texts]
             field.press("Escape")
             field.blur()
-            if fits(listed):
-                return
-        raise AssertionError(f"{elem_id} has {listed}")
+            return fits(listed)
+
+        wait_until(as_wanted, lambda: f"{elem_id} has {listed}")
+
+
+def wait_until(
+    fits: Callable[[], bool], otherwise: Callable[[], str] = lambda: "it never came", limit: float = 60
+) -> None:
+    end = time.monotonic() + limit
+    while not fits():
+        assert time.monotonic() < end, otherwise()
+        time.sleep(0.1)
 
 
 _BYTES_OF = """async (source) => {
@@ -200,7 +205,9 @@ def test_typing_into_a_list_replaces_what_is_chosen(local_page: LocalPage) -> No
     field = local_page.page.locator(f"#{ID}_embedding input").first
     assert field.input_value() == "None"
     field.click()
-    local_page.page.wait_for_timeout(500)
+    # The field selects all that is in it a little after it has the focus.
+    selected = "(field) => field.selectionStart === 0 && field.selectionEnd === field.value.length"
+    wait_until(lambda: field.evaluate(selected))
     local_page.page.keyboard.type("tas", delay=50)
     local_page.page.locator(f"#{ID}_embedding li").filter(has_text="taste").first.wait_for()
     assert field.input_value() == "tas"
