@@ -24,9 +24,13 @@ from aesthetic_clip import files
 from aesthetic_clip.create.averaging import FeatureSum
 from aesthetic_clip.create.parts import Part, Shard, embedding_of, load_part, merge_parts, save_part
 from aesthetic_clip.embeddings import library as libraries
+from aesthetic_clip.embeddings import profiles
 from aesthetic_clip.embeddings.embedding import Embedding, load
 from aesthetic_clip.embeddings.library import Library, open_library
 from aesthetic_clip.embeddings.mixing import mix
+from aesthetic_clip.embeddings.opinions import Sums
+from aesthetic_clip.embeddings.profile_files import Picture, ProfileFiles
+from aesthetic_clip.embeddings.profiles import Opinion
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import VIT_L
@@ -34,6 +38,7 @@ from aesthetic_clip.spaces import VIT_L
 _KILLS_PER_FOLDER = 10
 _LONGEST_RUN = 0.25  # seconds
 _NAMES = [f"taste {i}" for i in range(6)]
+_PROFILE = "thumbs"
 
 
 class Worker:
@@ -53,6 +58,9 @@ class Worker:
             self.restore,
             self.mix,
             self.merge,
+            self.like,
+            self.like,
+            self.take_back,
             lambda: self.library.export(self.name(), root / "out" / f"{self.name()}.pt", overwrite=True),
             lambda: self.library.move_home(self.random.choice(self.library.names() or [""])),
         ]
@@ -92,6 +100,27 @@ class Worker:
             paths.append(self.library.folders[0] / ".parts" / f"x.{number}-of-2.safetensors")
             save_part(Part({VIT_L: total}, "sources", Shard(number, 2)), paths[-1])
         self.save(embedding_of(merge_parts([load_part(path) for path in paths], False), "x", ""))
+
+    def like(self) -> None:
+        digest = f"{self.random.getrandbits(128):032x}"
+        if self.random.random() < 0.3 and _PROFILE in self.library.names():
+            digest = self.random.choice(profiles.pictures(self.library, _PROFILE)).digest
+        opinion = self.random.choice(list(Opinion))
+        picture = Picture(digest, digest, {VIT_L: self.vector()}, b"picture")
+        profiles.rate(self.library, _PROFILE, picture, opinion)
+        self.thought(digest, opinion)
+
+    def take_back(self) -> None:
+        if self.random.random() < 0.5:
+            outcome = profiles.undo(self.library, _PROFILE)
+        else:
+            listed = profiles.pictures(self.library, _PROFILE)
+            outcome = profiles.remove(self.library, _PROFILE, self.random.choice(listed).digest)
+        self.thought(outcome.picture, outcome.after)
+
+    def thought(self, digest: str, opinion: Opinion | None) -> None:
+        with (self.root / "thumbs.log").open("a") as log:
+            log.write(f"{digest} {opinion.value if opinion else 'nothing'}\n")
 
     def rename(self) -> None:
         self.library.rename(self.name(), self.name())
@@ -134,19 +163,43 @@ def check(root: Path) -> int:
     assert not lost, f"{len(lost)} of {len(saved)} are lost"
     for path in (root / "out").glob("*.pt"):
         load(path)
+    check_profile(root, lib)
     return len(saved)
+
+
+def check_profile(root: Path, lib: Library) -> None:
+    """It holds every thumb that was answered, but for the one of the moment, and its sums are those of its pictures."""
+    log = root / "thumbs.log"
+    answered: dict[str, str] = dict(line.split() for line in log.read_text().splitlines()) if log.exists() else {}
+    expected = {digest: opinion for digest, opinion in answered.items() if opinion != "nothing"}
+    there: dict[str, str] = {}
+    if _PROFILE in lib.names():
+        path = lib.find(_PROFILE)
+        files = ProfileFiles(path.parent / profiles.FOLDER / load(path).about.profile)
+        state, sums = files.settle(), Sums()
+        for change in files.pictures(state):
+            assert change.after is not None
+            there[change.digest] = change.after.value
+            sums = sums.changed(files.picture(change.digest, change.after.value).vectors, None, change.after)
+        assert sums.counts == state.sums.counts
+        assert all(torch.equal(total, state.sums.totals[space]) for space, total in sums.totals.items())
+    differing = [digest for digest in there.keys() | expected.keys() if there.get(digest) != expected.get(digest)]
+    assert len(differing) <= 1, f"{len(differing)} thumbs are lost"
+    log.write_text("".join(f"{digest} {opinion}\n" for digest, opinion in there.items()))
 
 
 def litter(root: Path) -> list[Path]:
     """Temporary files, and empty folders of the trash."""
-    trash = [path for folder in library_in(root).folders for path in (folder / libraries.TRASH).rglob("*")]
+    folders = library_in(root).folders
+    trash = [path for folder in folders for path in (folder / libraries.TRASH).rglob("*")]
     empty = [path for path in trash if path.is_dir() and not any(path.iterdir())]
-    return [path for path in root.rglob(".*") if files.is_temporary(path.name)] + empty
+    begun = [path for path in (folders[0] / profiles.FOLDER).glob("*") if ProfileFiles(path).is_unfinished]
+    return [path for path in root.rglob(".*") if files.is_temporary(path.name)] + empty + begun
 
 
 def an_hour_later(root: Path) -> None:
     """What the next programs do, an hour after the kills."""
-    for path in root.rglob(".*.tmp"):
+    for path in (*root.rglob(".*.tmp"), *root.glob(f"*/{profiles.FOLDER}/*")):
         os.utime(path, (time.time() - 2 * 3600,) * 2)
     files._swept.clear()
     libraries._tidied.clear()
@@ -157,6 +210,11 @@ def an_hour_later(root: Path) -> None:
     worker.library.export("last", root / "out" / "last.pt", overwrite=True)
     with contextlib.suppress(AestheticError):  # the name it takes may be taken
         worker.merge()
+    for name in (_PROFILE, "another"):
+        for opinion, digest in zip(Opinion, ("e" * 32, "f" * 32)):
+            profiles.rate(worker.library, name, Picture(digest, "last", {VIT_L: worker.vector()}, b""), opinion)
+        for _ in Opinion:
+            profiles.undo(worker.library, name)
 
 
 def run(times: int, seed: int = 0) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 from collections import Counter
 from dataclasses import replace
@@ -16,10 +15,9 @@ from ..create.parts import WHOLE, Part, Shard, embedding_of, save_part
 from ..embeddings.embedding import Embedding
 from ..embeddings.library import Library
 from ..errors import AestheticError, Remedy
-from ..spaces import PUBLISHED, VIT_L, Space, space_named
 from . import arguments
 from .command import Command
-from .encoders import image_encoder
+from .encoders import add_encoder_arguments, open_encoders
 from .knobs import parsed
 from .terminal import bar, say, tell
 
@@ -96,23 +94,7 @@ class Create(Command):
 def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     """Add those that say how pictures are read, but for the folders."""
     parser.add_argument("--recursive", action="store_true", help="take the pictures in subfolders too")
-    parser.add_argument(
-        "--space",
-        nargs="+",
-        default=None,
-        metavar="SPACE",
-        help=f"CLIP spaces, from {', '.join(space.name for space in PUBLISHED)} (default: {VIT_L.name})",
-    )
-    parser.add_argument(
-        "--encoder",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="PATH",
-        help="folder or file of the image encoder; once for each space, in their order",
-    )
-    arguments.add_device(parser)
-    parser.add_argument("--yes", action="store_true", help="agree to download an encoder that is not on this machine")
+    add_encoder_arguments(parser)
     parser.add_argument(
         "--batch-size",
         type=arguments.positive,
@@ -133,24 +115,11 @@ def from_pictures(args: argparse.Namespace, library: Library, name: str) -> None
     from ..create.pictures import create, save_result
     from ..create.sources import find_images, left_out_line, skipped_lines
 
-    spaces = [_space(text) for text in args.space or [VIT_L.name]]
-    if len(args.encoder) > len(spaces):
-        raise AestheticError(
-            f"There are {len(args.encoder)} encoders for {len(spaces)} CLIP spaces.",
-            "",
-            "Name at most one --encoder for each --space, in their order.",
-        )
     batch_size = checked_batch_size(args.batch_size)
     with bar("picture", bar_format="{desc}", leave=False) as progress:
         pictures = find_images(args.folders, args.recursive, progress)
     share = pictures.shard(args.shard.number, args.shard.of)
-    device = arguments.device_of(args)
-    paths = [*args.encoder, *[""] * len(spaces)]
-    with contextlib.ExitStack() as stack:
-        encoders = [
-            stack.enter_context(image_encoder(space, path, device, args.yes)) for space, path in zip(spaces, paths)
-        ]
-        progress = stack.enter_context(bar("picture"))
+    with open_encoders(args) as encoders, bar("picture") as progress:
         result = create(share, encoders, batch_size=batch_size, raw=args.raw, progress=progress)
     for line in skipped_lines(result.skipped):
         tell(f"skipped {line}")
@@ -165,17 +134,6 @@ def from_pictures(args: argparse.Namespace, library: Library, name: str) -> None
     if preview:
         say(preview)
     arguments.describe(embedding, library)
-
-
-def _space(text: str) -> Space:
-    space = space_named(text)
-    if space is None:
-        raise AestheticError(
-            f"There is no CLIP space {text!r}.",
-            f"There are: {', '.join(space.name for space in PUBLISHED)}.",
-            "Choose among them.",
-        )
-    return space
 
 
 def part_path(library: Library, name: str, shard: Shard) -> Path:

@@ -22,6 +22,7 @@ from .inspect import Inspect
 from .list import List
 from .merge import Merge
 from .mix import Mix
+from .taste import Taste
 from .txt2img import Txt2Img
 from .ui import Ui
 
@@ -31,6 +32,7 @@ _COMMANDS: tuple[Command, ...] = (
     Ui(),
     Create(),
     GenAestheticEmbedding(),
+    Taste(),
     Merge(),
     List(),
     Inspect(),

@@ -88,7 +88,7 @@ class Metadata(Mapping[str, str]):
             note: the user's own words.
         """
         text = {
-            "created": _now(),
+            "created": now(),
             "image_count": str(images),
             "source_hash": sources,
             "raw": str(raw).lower(),
@@ -105,7 +105,44 @@ class Metadata(Mapping[str, str]):
     def of_mixture(cls, ingredients: Sequence[tuple[str, float]], note: str = "") -> Metadata:
         """Of a weighted sum of embeddings, given as (name, weight)."""
         mixed_from = " ".join(f"{name}:{weight:g}" for name, weight in ingredients)
-        return cls({"created": _now(), "mixed_from": mixed_from}).with_note(note)
+        return cls({"created": now(), "mixed_from": mixed_from}).with_note(note)
+
+    @classmethod
+    def of_profile(
+        cls,
+        *,
+        profile: str,
+        created: str,
+        liked: int,
+        disliked: int,
+        sources: str,
+        model_ids: Mapping[str, str],
+        mean_cosine: float,
+        note: str = "",
+    ) -> Metadata:
+        """Of a taste profile as it is now; the same for the same pictures, whatever came and went in between.
+
+        Args:
+            profile: its id, by which its pictures are found.
+            created: when it was begun, ISO 8601.
+            liked, disliked: how many pictures.
+            sources: their :func:`source_hash`.
+            model_ids: which encoder made the features, by the name of its CLIP space.
+            mean_cosine: of the liked to their mean, in the first space.
+            note: the user's own words.
+        """
+        text = {
+            "created": created,
+            "image_count": str(liked + disliked),
+            "liked": str(liked),
+            "disliked": str(disliked),
+            "source_hash": sources,
+            "raw": "false",
+            "model_id": json.dumps(dict(model_ids)),
+            "mean_cosine": f"{mean_cosine:.4f}",
+            "profile": profile,
+        }
+        return cls(text).with_note(note)
 
     def with_note(self, note: str) -> Metadata:
         """With the user's own words, if there are any."""
@@ -137,7 +174,26 @@ class Metadata(Mapping[str, str]):
 
     @property
     def image_count(self) -> int | None:
-        text = self._text.get("image_count", "")
+        return self._number("image_count")
+
+    @property
+    def profile(self) -> str:
+        """The id of the taste profile that it is; empty if it is none."""
+        text = self._text.get("profile", "")
+        return text if re.fullmatch(r"[0-9a-f]{16}", text) else ""
+
+    @property
+    def liked(self) -> int | None:
+        """Pictures of a taste profile."""
+        return self._number("liked")
+
+    @property
+    def disliked(self) -> int | None:
+        """Pictures of a taste profile."""
+        return self._number("disliked")
+
+    def _number(self, key: str) -> int | None:
+        text = self._text.get(key, "")
         return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
     @property
@@ -172,5 +228,6 @@ def _clean(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, ISO 8601."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

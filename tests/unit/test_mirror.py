@@ -27,6 +27,7 @@ ELSEWHERE = {
     "create/parts.py": "unit/create/test_features_npy.py",
     "create/statistics.py": "unit/create/test_pictures.py",
     "demo/": "unit/demo/test_model.py",
+    "embeddings/profile_files.py": "unit/embeddings/test_profiles.py",
     "hosts/a1111/": "webui_modules/test_conditioning.py",
     "hosts/a1111/api.py": "webui/test_rest.py",
     "hosts/a1111/callbacks.py": "webui/test_lifecycle.py",

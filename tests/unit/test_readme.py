@@ -81,6 +81,7 @@ def test_python_versions_are_those_of_the_package() -> None:
     assert f"(Python {least} or later)" in TEXT
 
 
-def test_the_changelog_begins_with_this_version() -> None:
+def test_the_changelog_begins_with_this_version_or_what_is_to_come() -> None:
     text = (README.parent / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## (\S+)", text, re.MULTILINE)[0] == __version__
+    headings = re.findall(r"^## (\S+)", text, re.MULTILINE)
+    assert [heading for heading in headings if heading != "Unreleased"][0] == __version__
