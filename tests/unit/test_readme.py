@@ -84,4 +84,4 @@ def test_python_versions_are_those_of_the_package() -> None:
 def test_the_changelog_begins_with_this_version_or_what_is_to_come() -> None:
     text = (README.parent / "CHANGELOG.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## (\S+)", text, re.MULTILINE)
-    assert [heading for heading in headings if heading != "Unreleased"][0] == __version__
+    assert next(heading for heading in headings if heading != "Unreleased") == __version__
