@@ -12,15 +12,17 @@ import dataclasses
 import difflib
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .errors import AestheticError
 
 NO_EMBEDDING = "None"
+AUTOMATIC = "Automatic"
 OFF = "off"
 MORE = "More"
+AUTOMATIC_WORDS = ("auto", AUTOMATIC.lower())
 _Settings = TypeVar("_Settings", bound="Settings")
 
 
@@ -33,6 +35,53 @@ class Kind(enum.Enum):
     TEXT = "text"
     EMBEDDING = "embedding"
     CHOICE = "choice"
+
+
+Values = Mapping[str, object]
+"""Values of knobs, by name."""
+
+
+class Choices(Mapping[str, Values]):
+    """What a knob offers, each with the values of other knobs that it brings: built-in ones, and the user's own.
+
+    Attributes:
+        own: asked for the user's own ones whenever it matters which there are; built-in ones of the same name go first.
+    """
+
+    def __init__(self, built_in: Mapping[str, Values], own: Callable[[], Mapping[str, Values]] = dict) -> None:
+        self.built_in, self.own = dict(built_in), own
+
+    def __getitem__(self, name: str) -> Values:
+        return self.built_in[name] if name in self.built_in else self.own()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self.built_in, **self.own()})
+
+    def __len__(self) -> int:
+        return len({**self.built_in, **self.own()})
+
+
+CUSTOM = "Custom"
+_TOWARD: Values = {
+    "weight": 1.0,
+    "steps": 20,
+    "lr": 0.0003,
+    "slerp": False,
+    "centre": AUTOMATIC,
+    "centre_strength": 1.0,
+}
+PRESETS = Choices(
+    {
+        CUSTOM: {},
+        "Subtle": {**_TOWARD, "strength": 0.4},
+        "Clear": {**_TOWARD, "strength": 0.6},
+        "Strong": {**_TOWARD, "strength": 0.75},
+        "Paper": {"weight": 1.0, "steps": 5, "lr": 0.0001, "slerp": False, "centre": NO_EMBEDDING, "strength": None},
+    }
+)
+"""What each preset sets; Paper is the paper's method with the steps that its README begins with."""
+FIRST_PRESET = "Clear"
+"""The preset that pages begin with."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +106,7 @@ class Knob:
         fold: title of what the row is folded into; empty: always in sight.
         always_written: stands in the infotext at its default too. Others are left out there,
             so that pictures made before the knob was added have the same parameters.
+        automatic: an embedding that may be left to the library's others: the value is then ``Automatic``.
         needs: name of the knob without which (at its default) this one does nothing and is
             left out of the infotext.
         resets: goes back to its default when the parameters of a picture that knows no
@@ -73,17 +123,29 @@ class Knob:
     maximum: float | None = None
     step: float | None = None
     slider: bool = True
-    choices: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
+    choices: Mapping[str, Values] = dataclasses.field(default_factory=dict)
     placeholder: str = ""
     row: int | None = None
     fold: str = MORE
     always_written: bool = False
+    automatic: bool = False
     needs: str = ""
     resets: bool = False
 
     @property
     def names_embedding(self) -> bool:
         return self.kind is Kind.EMBEDDING
+
+    @property
+    def words(self) -> list[str]:
+        """What an embedding may be beside the names of those that there are."""
+        return [NO_EMBEDDING, AUTOMATIC] if self.automatic else [NO_EMBEDDING]
+
+    def brings(self, knobs: Sequence[Knob]) -> list[str]:
+        """Names of the knobs that its choices may bring values of."""
+        if isinstance(self.choices, Choices):
+            return [knob.name for knob in knobs if not knob.resets and knob.kind is not Kind.CHOICE]
+        return [knob.name for knob in knobs if any(knob.name in values for values in self.choices.values())]
 
     @property
     def optional(self) -> bool:
@@ -118,6 +180,8 @@ class Knob:
         text = value.strip()
         if self.kind is Kind.CHOICE:
             return self._choice(text)
+        if self.automatic and text.lower() in AUTOMATIC_WORDS:
+            return AUTOMATIC
         return text or self.default
 
     def write(self, value: object) -> str:
@@ -194,8 +258,7 @@ class Settings:
         minimum=0,
         maximum=1,
         step=0.01,
-        row=2,
-        fold="",
+        row=3,
         always_written=True,
     )
     steps: int = setting(
@@ -208,8 +271,7 @@ class Settings:
         minimum=0,
         maximum=50,
         step=1,
-        row=2,
-        fold="",
+        row=3,
         always_written=True,
     )
     lr: float = setting(
@@ -222,7 +284,7 @@ class Settings:
         maximum=0.1,
         step=0.0001,
         slider=False,
-        row=3,
+        row=4,
         always_written=True,
     )
     slerp: bool = setting(
@@ -231,7 +293,7 @@ class Settings:
         "Slerp interpolation",
         "Aesthetic slerp",
         "Mix the two encodings of the prompt along the arc between them instead of the straight line.",
-        row=3,
+        row=4,
         always_written=True,
     )
     embedding: str = setting(
@@ -251,7 +313,7 @@ class Settings:
         "Aesthetic text",
         "Optional text (up to 75 tokens) that turns the embedding toward what it says.",
         placeholder="turns the embedding toward this text",
-        row=4,
+        row=5,
     )
     slerp_angle: float = setting(
         Kind.NUMBER,
@@ -262,7 +324,7 @@ class Settings:
         minimum=0,
         maximum=1,
         step=0.01,
-        row=5,
+        row=6,
         always_written=True,
     )
     text_negative: bool = setting(
@@ -271,7 +333,7 @@ class Settings:
         "Is negative text",
         "Aesthetic text negative",
         "Turn the embedding away from the aesthetic text instead of toward it.",
-        row=5,
+        row=6,
         always_written=True,
     )
     negative_prompt: bool = setting(
@@ -281,7 +343,7 @@ class Settings:
         "Aesthetic negative prompt",
         "The paper leaves the negative prompt alone; the first WebUI extension did not. "
         "Turn this on to come close to pictures made with that one.",
-        row=3,
+        row=4,
     )
     centre: str = setting(
         Kind.EMBEDDING,
@@ -289,8 +351,10 @@ class Settings:
         "Aesthetic centre",
         "Aesthetic centre",
         "An embedding of many different pictures, such as a mixture of all that you have. With it the prompt takes on "
-        "only how the embedding differs from that, and keeps more of itself. None is the paper's method.",
-        row=6,
+        "only how the embedding differs from that, and keeps more of itself. None is the paper's method; Automatic "
+        "is the mean of your other embeddings, where there are four or more for the model.",
+        row=7,
+        automatic=True,
     )
     centre_strength: float = setting(
         Kind.NUMBER,
@@ -301,7 +365,7 @@ class Settings:
         minimum=0,
         maximum=10,
         step=0.1,
-        row=6,
+        row=7,
         always_written=True,
         needs="centre",
     )
@@ -316,6 +380,17 @@ class Settings:
         maximum=1,
         step=0.01,
         row=2,
+        fold="",
+    )
+    preset: str = setting(
+        Kind.CHOICE,
+        CUSTOM,
+        "Aesthetic preset",
+        "Aesthetic preset",
+        "Sets all that is under More, and the strength: how much of the taste you want. "
+        "Change one of these by hand, and the preset is Custom.",
+        choices=PRESETS,
+        row=1,
         fold="",
     )
 
@@ -335,16 +410,19 @@ class Settings:
         """
         if values and isinstance(values[0], Mapping):
             return cls.from_mapping(values[0])
-        return cls(**{knob.name: knob.parse(value) for knob, value in zip(cls.knobs(), values)})
+        return cls.from_mapping({knob.name: value for knob, value in zip(cls.knobs(), values)})
 
     @classmethod
     def from_mapping(cls: type[_Settings], values: Mapping[str, object]) -> _Settings:
-        """Named values, e.g. the API's object ``{"embedding": "sac_8plus", "steps": 8}``.
+        """Named values, e.g. the API's object ``{"embedding": "sac_8plus", "preset": "clear"}``.
+
+        What is None is not said: it is at its default, or at what a choice brings.
 
         Raises:
             AestheticError: a value that its knob refuses, an unknown name.
         """
-        return cls().replaced(values)
+        cls._check_names(values)
+        return cls().replaced({name: value for name, value in values.items() if value is not None})
 
     def replaced(self: _Settings, values: Mapping[str, object]) -> _Settings:
         """These settings with some of them replaced by name; a choice replaces what it brings along as well.
@@ -352,20 +430,26 @@ class Settings:
         Raises:
             AestheticError: a value that its knob refuses, an unknown name.
         """
+        self._check_names(values)
         by_name = {knob.name: knob for knob in self.knobs()}
-        for name in values:
-            if name not in by_name:
-                near = difflib.get_close_matches(str(name), by_name, n=1)
-                raise AestheticError(
-                    f"There is no aesthetic setting {name!r}.",
-                    f"The settings are: {', '.join(by_name)}.",
-                    f"Did you mean {near[0]!r}?" if near else "",
-                )
         said = {name: by_name[name].parse(value) for name, value in values.items()}
         brought: dict[str, object] = {}
         for name, value in said.items():
-            brought.update(by_name[name].choices.get(value, {}))
+            if by_name[name].kind is Kind.CHOICE:
+                brought.update(by_name[name].choices[value])
         return dataclasses.replace(self, **{**brought, **said})
+
+    @classmethod
+    def _check_names(cls, values: Mapping[str, object]) -> None:
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                near = difflib.get_close_matches(str(name), names, n=1)
+                raise AestheticError(
+                    f"There is no aesthetic setting {name!r}.",
+                    f"The settings are: {', '.join(names)}.",
+                    f"Did you mean {near[0]!r}?" if near else "",
+                )
 
     @property
     def has_embedding(self) -> bool:
@@ -379,9 +463,11 @@ class Settings:
         """Generation parameters, by the keys that the WebUI's first extension used.
 
         What is left out reads back as its default. Each knob says when that is; an empty
-        text (which the WebUI's parser refuses) always is.
+        text (which the WebUI's parser refuses) always is. What a choice brings is written beside it, for
+        readers that do not know it, and the choice itself only while the values are those.
         """
         values = {knob.name: knob.parse(getattr(self, knob.name)) for knob in self.knobs()}
+        values = agreeing(values, self.knobs())
         changed = {knob.name for knob in self.knobs() if values[knob.name] != knob.default}
         return {
             knob.infotext: knob.write(values[knob.name])
@@ -397,7 +483,8 @@ BY_NAME: dict[str, Knob] = {knob.name: knob for knob in KNOBS}
 def pasted(parameters: Mapping[str, object], knobs: Sequence[Knob] = KNOBS) -> dict[str, Any]:
     """The knobs that a picture's generation parameters set, by name; the others stay as they are.
 
-    With any knob among the parameters, what they leave out is at its default. What can't be read sets nothing.
+    With any knob among the parameters, what they leave out is at its default. What can't be read sets nothing, but for
+    a choice that is not there or brings other values now: its values stand beside it, and it is at its default.
     """
     if not any(knob.infotext in parameters for knob in knobs):
         return {knob.name: knob.default for knob in knobs if knob.resets}
@@ -405,4 +492,21 @@ def pasted(parameters: Mapping[str, object], knobs: Sequence[Knob] = KNOBS) -> d
     for knob in knobs:
         with contextlib.suppress(AestheticError):
             values[knob.name] = knob.parse(parameters.get(knob.infotext))
-    return values
+    values.update({k.name: k.default for k in knobs if k.kind is Kind.CHOICE and k.name not in values})
+    return agreeing(values, knobs)
+
+
+def agreeing(values: Mapping[str, Any], knobs: Sequence[Knob] = KNOBS) -> dict[str, Any]:
+    """The values, with each choice at its default whose own values are not those that stand beside it."""
+    by_name = {knob.name: knob for knob in knobs}
+
+    def agrees(name: str, value: object) -> bool:
+        return name in values and by_name[name].write(values[name]) == by_name[name].write(value)
+
+    told = dict(values)
+    for knob in knobs:
+        if knob.kind is Kind.CHOICE and knob.name in told:
+            brought = knob.choices.get(told[knob.name], {})
+            if not all(agrees(name, value) for name, value in brought.items()):
+                told[knob.name] = knob.default
+    return told

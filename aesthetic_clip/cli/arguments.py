@@ -61,18 +61,8 @@ def describe(embedding: Embedding, lib: Library) -> None:
     for key, value in sorted(embedding.metadata.items()):
         if key != "name":
             say(f"{key}: {value}")
-    for name, cosine in nearest(embedding, _readable(lib), _SIMILAR):
+    for name, cosine in nearest(embedding, lib.readable(), _SIMILAR):
         say(f"similar: {name} ({cosine:.3f})")
-
-
-def _readable(lib: Library) -> list[Embedding]:
-    found = []
-    for entry in lib.entries():
-        try:
-            found.append(entry.load())
-        except AestheticError:
-            continue  # it can't be near anything, and list tells of it
-    return found
 
 
 def demo_settings() -> Settings:

@@ -46,9 +46,9 @@ def settings_of(args: argparse.Namespace, initial: _Settings, leave_out: Contain
     )
 
 
-def flag(parser: argparse._ActionsContainer, name: str, **options: Any) -> None:
-    """A flag of several words, with underscores as in the paper's script, or with dashes."""
-    parser.add_argument(*dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")), **options)
+def flag(parser: argparse._ActionsContainer, name: str, *short: str, **options: Any) -> None:
+    """A flag of several words, with underscores as in the paper's script, or with dashes; and what else it is called."""
+    parser.add_argument(*dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}", *short)), **options)
 
 
 def _add(group: argparse._ActionsContainer, knob: Knob, default: object) -> None:
@@ -56,6 +56,9 @@ def _add(group: argparse._ActionsContainer, knob: Knob, default: object) -> None
     name, options = _PREFIX + knob.name, {"default": argparse.SUPPRESS, "help": _help(knob, default)}
     if knob.kind is Kind.SWITCH:
         flag(group, name, action="store_true", **options)
+    elif knob.kind is Kind.CHOICE:
+        # Read when it is used: which of the user's own there are depends on another flag.
+        flag(group, name, f"--{knob.name}", metavar="NAME", **options)
     else:
         flag(group, name, type=functools.partial(parsed, knob.parse), metavar="VALUE", **options)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
+from ..embeddings.presets import PresetFile, offer
 from ..errors import AestheticError, Interrupted, Remedy, first_line
 from . import arguments, terminal
 from .command import Command
@@ -67,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     command: Command = args.command
     try:
+        offer(PresetFile(lambda: arguments.library_of(args).folders[0]))
         command.run(args)
         terminal.flush()
     except BrokenPipeError:

@@ -16,7 +16,7 @@ from ..demo import DEMO, GUIDANCE_SCALE
 from ..embeddings.library import Library, open_library
 from ..errors import AestheticError, Remedy
 from ..printable import printable
-from ..settings import Settings
+from ..settings import FIRST_PRESET, Settings
 from ..spaces import Space
 from . import arguments
 from .command import Command
@@ -61,11 +61,11 @@ def _serve(args: argparse.Namespace, library: Library) -> None:
     model.sample_with("DDIM")
     jobs = page.Jobs()
     with tempfile.TemporaryDirectory() as examples:
-        scale, initial = USUAL_SCALE, Settings()
+        scale, initial = USUAL_SCALE, Settings.from_mapping({"preset": FIRST_PRESET})
         if arguments.is_demo(args):
             _write_examples(Path(examples))
             library = open_library([*library.folders, examples])
-            scale, initial = GUIDANCE_SCALE, arguments.demo_settings()
+            scale = GUIDANCE_SCALE
         host = TabHost(
             library=lambda: library,
             spaces=lambda: model.spaces,

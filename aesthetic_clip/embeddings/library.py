@@ -18,6 +18,7 @@ from ..files import replace as replace_file
 from ..printable import printable
 from .embedding import SUFFIXES, Embedding, load, to_bytes
 from .names import check_name, listed
+from .presets import FILE as PRESETS_FILE
 from .scan import PREVIEW_SUFFIXES, Entry, LeftOut, scan, tell_once
 
 __all__ = ["TRASH", "Entry", "LeftOut", "Library", "Trashed", "check_name", "open_library"]
@@ -125,6 +126,14 @@ class Library:
                 if path.exists() and not isinstance(error.__cause__, FileNotFoundError):
                     raise
         return load(self.find(name), name)
+
+    def readable(self) -> list[Embedding]:
+        """All that can be read, sorted by name; each file is read once as long as it stays the same."""
+        found = []
+        for entry in self.entries():
+            with contextlib.suppress(AestheticError):
+                found.append(entry.load())
+        return found
 
     def preview(self, name: str) -> Path | None:
         """The picture beside an embedding's file, if there is one.
@@ -433,7 +442,7 @@ def _belonging(path: Path, any_case: bool = False) -> list[Path]:
         for file in listing:
             start, ending = file.name[: len(stem)], file.name[len(stem) :]
             same = _same(start, stem) if any_case else start == stem
-            if same and ending.lower() in _BELONGING and not file.is_dir():
+            if same and ending.lower() in _BELONGING and file.name != PRESETS_FILE and not file.is_dir():
                 found.append(path.with_name(file.name))
     return sorted(found, key=lambda file: (file != path, file.name))
 

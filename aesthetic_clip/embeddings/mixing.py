@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from ..errors import AestheticError
-from ..geometry import mean_direction
+from ..geometry import mean_direction, unit
 from ..spaces import Space
 from .embedding import Embedding
 from .metadata import Metadata
@@ -59,6 +59,33 @@ def mix(embeddings: Sequence[Embedding], weights: Sequence[float], name: str, no
         vectors[space] = total.float()
     ingredients = [(e.name, w) for e, w in zip(embeddings, weights)]
     return Embedding(name, vectors, Metadata.of_mixture(ingredients, note))
+
+
+FEWEST_FOR_MIDDLE = 4
+"""Of fewer embeddings the mean says more about them than about what pictures have in common."""
+
+
+def middle(embeddings: Iterable[Embedding], space: Space, without: Sequence[Tensor] = ()) -> tuple[Tensor | None, int]:
+    """What many tastes have in common: the mean of their unit vectors, each counting the same.
+
+    Args:
+        embeddings: any; those without a vector in the space are passed over.
+        space: in which.
+        without: (D,) vectors that don't count, under whatever name they are among them.
+
+    Returns:
+        (D,) unit vector, None if there are fewer than four or they cancel out; and how many counted.
+    """
+    vectors = [vector for e in embeddings if (vector := e.vectors.get(space)) is not None]
+    if not vectors:
+        return None, 0
+    stacked = torch.stack(vectors).double()
+    for vector in without:
+        stacked = stacked[(stacked != vector.double()).any(1)]
+    if len(stacked) < FEWEST_FOR_MIDDLE:
+        return None, len(stacked)
+    total = unit(stacked).mean(0)
+    return (unit(total).float() if total.norm() > 1e-6 else None), len(stacked)
 
 
 def similarity_matrix(embeddings: Sequence[Embedding], space: Space) -> Tensor:

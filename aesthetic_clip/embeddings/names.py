@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 from ..errors import AestheticError
-from ..settings import KNOBS, NO_EMBEDDING
+from ..settings import AUTOMATIC_WORDS, KNOBS, NO_EMBEDDING
 
 # Letters, digits and the marks that some scripts put on them; the rest by name.
 _WORD_CATEGORIES = ("L", "Nd", "M")
@@ -57,6 +57,8 @@ def check_name(name: str) -> str:
         problem = "Windows reserves that word for a device."
     elif name.lower() == NO_EMBEDDING.lower():
         problem = "That word stands for no embedding."
+    elif name.lower() in AUTOMATIC_WORDS:
+        problem = "That word stands for the mean of the others."
     elif name.lower().endswith(".preview"):
         problem = "That ending is for preview pictures."
     if problem:
@@ -91,10 +93,10 @@ def listed(file_name: str) -> str:
     """How an embedding is called whose path below its folder, without suffix, this is.
 
     It is that path, but for the few that a list, a line of text or a picture's generation
-    parameters can't carry: line breaks, spaces at the ends, the word for no embedding,
-    ``512x512`` (a size), quoted ones. What is in the way there is written ``%A;``.
+    parameters can't carry: line breaks, spaces at the ends, the words for no embedding
+    and for the mean of all, ``512x512`` (a size), quoted ones. What is in the way there is written ``%A;``.
     """
     name = escape(file_name)
-    if name in _TAKEN_WORDS or _NOT_TEXT.fullmatch(name):
+    if name in _TAKEN_WORDS or name.lower() in AUTOMATIC_WORDS or _NOT_TEXT.fullmatch(name):
         name = f"%{ord(name[0]):X};{name[1:]}"
     return name

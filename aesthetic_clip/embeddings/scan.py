@@ -177,7 +177,7 @@ class _Cache:
 
     def load(self, entry: Entry) -> Embedding:
         key = (entry.file, entry.name)
-        signature = _signature(entry.file)
+        signature = file_signature(entry.file)
         with self._lock:
             kept = self._kept.get(key)
             if kept is not None and kept[0] == signature:
@@ -215,7 +215,7 @@ class _Cache:
 _cache = _Cache()
 
 
-def _signature(path: str) -> tuple[int, ...]:
+def file_signature(path: str) -> tuple[int, ...]:
     """Changes whenever the file does; empty if that can't be told."""
     with contextlib.suppress(OSError):
         now, stat = time.time_ns(), os.stat(path)

@@ -65,7 +65,8 @@ class Report:
     def parameters(self, taste: Taste) -> dict[str, str]:
         """A picture's generation parameters that tell what was found where the settings leave it open."""
         taken = [str(len(numbers) - 1) for _, numbers in self.similarities]
-        return {STEPS_TAKEN: "; ".join(taken)} if taken and taste.settings.strength is not None else {}
+        steps = {STEPS_TAKEN: "; ".join(taken)} if taken and taste.settings.strength is not None else {}
+        return {**steps, **taste.found}
 
 
 class Session:
@@ -103,6 +104,8 @@ class Session:
                 f"the {model} uses {' and '.join(str(host.space) for host in encoders)}.",
                 f"Make it again for that space from its pictures, or pick another embedding or {model}.",
             )
+        for note in taste.notes:
+            _log.warning("%s", note)
         self.report = Report(left_alone=[host.space.name for host in encoders if host not in fitting])
 
     def fitting(self, encoders: Sequence[Some]) -> list[Some]:

@@ -1,16 +1,18 @@
-"""Prompt tags: ``<aesthetic:name:weight:steps=8:lr=0.0002>``."""
+"""Prompt tags: ``<aesthetic:name:weight:steps=8:lr=0.0002>``, ``<aesthetic:name:clear>``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..embeddings.names import escape, listed, unescape
 from ..errors import AestheticError
 from ..settings import BY_NAME
 
 TAG = "aesthetic"
+_OF_THE_PROMPT = ("preset", "strength", "steps", "lr")
+"""Knobs that a tag can set, for the whole prompt."""
 # The WebUI's own expression for the tags of all extra networks.
 _NETWORK = re.compile(r"<(\w+):([^>]+)>")
 # Inside a tag these end it or its parts, or begin a comment in a prompt.
@@ -19,19 +21,17 @@ _NOT_IN_NAME = "<>:#"
 
 @dataclass(frozen=True)
 class Tag:
-    """What one tag says; None is what it leaves to the accordion.
+    """What one tag says.
 
     Attributes:
         name: the embedding.
-        weight: -1 to 1; negative moves away from the embedding.
-        steps, lr, strength: for the whole prompt.
+        weight: -1 to 1; negative moves away from the embedding; None leaves it to the settings.
+        knobs: values of others for the whole prompt, by name.
     """
 
     name: str
     weight: float | None = None
-    steps: int | None = None
-    lr: float | None = None
-    strength: float | None = None
+    knobs: Mapping[str, object] = field(default_factory=dict)
 
 
 def tag_text(name: str, weight: float) -> str:
@@ -48,26 +48,34 @@ def parse_tag(items: Sequence[str]) -> Tag:
     text = f"<{TAG}:{':'.join(items)}>"
     written, *rest = (item.strip() for item in items)
     name = listed(unescape(written)) if written else ""
-    values: dict[str, float] = {}
+    weight: float | None = None
+    knobs: dict[str, object] = {}
     for item in rest:
         key, equals, value = item.rpartition("=")
-        key = key.strip() if equals else "weight"
-        if key not in ("weight", "steps", "lr", "strength") or key in values:
+        key, value = key.strip() if equals else _meant(value), value.strip()
+        if key == "weight" and weight is None:
+            # The sign says toward or away; the size is the same knob as in the accordion.
+            size = BY_NAME[key].parse(value.removeprefix("-"))
+            weight = -size if value.startswith("-") else size
+        elif key in _OF_THE_PROMPT and key not in knobs:
+            knobs[key] = BY_NAME[key].parse(value)
+        else:
             raise AestheticError(
                 f"The tag {text} can't be read.",
                 f"{item!r} is not what can stand there.",
-                f"Write <{TAG}:name>, <{TAG}:name:0.8>, <{TAG}:name:strength=0.4> or "
+                f"Write <{TAG}:name>, <{TAG}:name:0.8>, <{TAG}:name:clear>, <{TAG}:name:strength=0.4> or "
                 f"<{TAG}:name:0.8:steps=8:lr=0.0001>.",
             )
-        # The sign says toward or away; the size is the same knob as in the accordion.
-        away = key == "weight" and value.strip().startswith("-")
-        number = BY_NAME[key].parse(value.strip().removeprefix("-") if away else value)
-        values[key] = -number if away else number
     if not name:
         raise AestheticError(
             f"The tag {text} names no embedding.", "The name stands first.", f"Write <{TAG}:name> or <{TAG}:name:0.8>."
         )
-    return Tag(name, **values)  # type: ignore[arg-type]
+    return Tag(name, weight, knobs)
+
+
+def _meant(word: str) -> str:
+    """Which knob a word without a name is for: what can't be a number names a preset."""
+    return "weight" if not word.strip() or word.strip().lstrip("+-.")[:1].isdigit() else "preset"
 
 
 # Stands for a tag while a prompt's brackets are looked at; no one types it.

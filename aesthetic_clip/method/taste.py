@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from ..embeddings.embedding import Embedding
+from ..embeddings.mixing import FEWEST_FOR_MIDDLE, middle
 from ..errors import AestheticError
 from ..geometry import mean_direction, unit
-from ..settings import Settings
+from ..settings import AUTOMATIC, BY_NAME, CUSTOM, Settings
 from ..spaces import Space
 from .tags import Tag
 from .targets import Target, target_of
 
-_OF_THE_PROMPT = ("steps", "lr", "strength")
-"""Knobs that a tag sets for the whole prompt."""
-
 LoadEmbedding = Callable[[str], Embedding]
+AllEmbeddings = Callable[[], Iterable[Embedding]]
+
+AUTOMATIC_CENTRE = "Aesthetic automatic centre"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Taste:
         names: the embeddings in it.
         digest: hash of the vectors.
         by_tags: knobs whose values the tags alone decided, by name: the settings' own had no part in it.
+        found: generation parameters that tell what the settings left to be found.
+        notes: sentences for the user about what could not be had.
     """
 
     settings: Settings
@@ -41,12 +44,15 @@ class Taste:
     centres: Mapping[Space, Tensor]
     names: tuple[str, ...]
     digest: str
-    by_tags: Mapping[str, float] = field(default_factory=dict)
+    by_tags: Mapping[str, object] = field(default_factory=dict)
+    found: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for two generations exactly if they personalise a prompt in the same way."""
-        return (self.settings, self.digest)
+        # Whoever set the values, by hand or by a preset.
+        return (replace(self.settings, preset=CUSTOM), self.digest)
 
     @property
     def title(self) -> str:
@@ -67,18 +73,26 @@ class Taste:
         return target_of(self.settings, self.vectors[space], self.centres.get(space), text)
 
 
-def taste(settings: Settings, tags: Sequence[Tag], load: LoadEmbedding) -> Taste | None:
+def taste(
+    settings: Settings, tags: Sequence[Tag], load: LoadEmbedding, everything: AllEmbeddings = tuple
+) -> Taste | None:
     """Read and mix what the settings and the prompt's tags name; None if nothing would move.
 
     Several embeddings are mixed by the weighted mean of their unit vectors, in the
     spaces that all of them have; the largest weight is how strongly the result counts.
+
+    Args:
+        settings: the user's.
+        tags: the prompt's.
+        load: reads an embedding by name.
+        everything: the library's embeddings, for an automatic centre.
 
     Raises:
         AestheticError: an embedding can't be loaded, tags contradict each other,
             the embeddings have no space in common or cancel each other out, or the
             centre lacks a space of theirs or is no other than they.
     """
-    settings = _with_tags(settings, tags)
+    settings, by_tags = _with_tags(settings, tags)
     weights = _weights(settings, tags)
     uncentred = settings.has_centre and not settings.centre_strength
     if not weights or not settings.steps or not settings.lr or settings.strength == 0 or uncentred:
@@ -87,11 +101,19 @@ def taste(settings: Settings, tags: Sequence[Tag], load: LoadEmbedding) -> Taste
     embeddings = [loaded[name] for name, _ in weights]
     mixture = _Mixture(embeddings, [weight for _, weight in weights])
     vectors = mixture.vectors()
-    centres = mixture.centres(vectors, load(settings.centre)) if settings.has_centre else {}
+    centres: dict[Space, Tensor] = {}
+    found: Mapping[str, str] = {}
+    notes: Sequence[str] = ()
+    if settings.centre == AUTOMATIC:
+        centres, found, notes = _automatic(mixture, vectors, list(everything()))
+    elif settings.has_centre:
+        centres = mixture.centres(_fitting(load(settings.centre), vectors))
+        _refuse_same(settings.centre, vectors, centres)
     content = b"".join(v.numpy().tobytes() for v in (*vectors.values(), *centres.values()))
-    effective = settings.replaced({"weight": min(1.0, max(abs(weight) for _, weight in weights))})
-    decided = {name for name in _OF_THE_PROMPT if any(getattr(tag, name) is not None for tag in tags)}
-    if not settings.has_embedding and all(tag.weight is not None for tag in tags):
+    effective = replace(settings, weight=min(1.0, max(abs(weight) for _, weight in weights)))
+    decided = {name for name in by_tags if name != "weight"}
+    # One without a weight of its own has that of the settings.
+    if "weight" in by_tags or (not settings.has_embedding and all(tag.weight is not None for tag in tags)):
         decided.add("weight")
     return Taste(
         effective,
@@ -100,22 +122,26 @@ def taste(settings: Settings, tags: Sequence[Tag], load: LoadEmbedding) -> Taste
         tuple(name for name, _ in weights),
         hashlib.sha256(content).hexdigest()[:16],
         {name: getattr(effective, name) for name in decided},
+        found,
+        tuple(notes),
     )
 
 
-def _with_tags(settings: Settings, tags: Sequence[Tag]) -> Settings:
-    """The settings with what the tags say for the whole prompt."""
-    for name in _OF_THE_PROMPT:
-        said = {value for tag in tags if (value := getattr(tag, name)) is not None}
-        if len(said) > 1:
+def _with_tags(settings: Settings, tags: Sequence[Tag]) -> tuple[Settings, set[str]]:
+    """The settings with what the tags say for the whole prompt, and the names of the knobs that they say."""
+    said: dict[str, object] = {}
+    for name in dict.fromkeys(name for tag in tags for name in tag.knobs):
+        knob = BY_NAME[name]
+        values = {knob.write(tag.knobs[name]): tag.knobs[name] for tag in tags if name in tag.knobs}
+        if len(values) > 1:
             raise AestheticError(
                 f"The prompt's aesthetic tags contradict each other about {name}.",
-                f"They say {' and '.join(f'{value:g}' for value in sorted(said))}, and one prompt has one.",
+                f"They say {' and '.join(sorted(values))}, and one prompt has one.",
                 "Give it in one tag only.",
             )
-        if said:
-            settings = settings.replaced({name: said.pop()})
-    return settings
+        (said[name],) = values.values()
+    brought = {name for knob, value in said.items() for name in BY_NAME[knob].choices.get(str(value), {})}
+    return settings.replaced(said), {*said, *brought}
 
 
 def _weights(settings: Settings, tags: Sequence[Tag]) -> list[tuple[str, float]]:
@@ -153,24 +179,59 @@ class _Mixture:
             )
         return vectors
 
-    def centres(self, vectors: Mapping[Space, Tensor], centre: Embedding) -> dict[Space, Tensor]:
-        """The centre as each mixture has it in itself: what is mixed are the embeddings' differences to it."""
-        lacking = [space.name for space in vectors if space not in centre.vectors]
-        if lacking:
-            raise AestheticError(
-                f"The aesthetic centre {centre.name} does not fit the embedding.",
-                f"It has no vector for {' and '.join(lacking)}.",
-                "Choose a centre that was made for the same spaces.",
-            )
-        centres = {}
-        for space, vector in vectors.items():
+    def centres(self, centres: Mapping[Space, Tensor]) -> dict[Space, Tensor]:
+        """Centres, unit vectors (D,), as the mixture has them in itself: what is mixed are the differences to them."""
+        found = {}
+        for space, centre in centres.items():
             parts = [unit(e.vectors[space]) * w for e, w in zip(self.embeddings, self.weights)]
             length = sum(parts, torch.zeros(space.dim)).norm()
-            centres[space] = unit(centre.vectors[space]) * (sum(self.weights) / length)
-            if (vector - centres[space]).norm() < 1e-4:
-                raise AestheticError(
-                    f"The aesthetic centre {centre.name} is the embedding itself.",
-                    "There is no difference between them to move along.",
-                    "Choose another centre, or None.",
-                )
-        return centres
+            found[space] = unit(centre) * (sum(self.weights) / length)
+        return found
+
+
+def _automatic(
+    mixture: _Mixture, vectors: Mapping[Space, Tensor], everything: Sequence[Embedding]
+) -> tuple[dict[Space, Tensor], dict[str, str], list[str]]:
+    """The automatic centres, what tells in the parameters which they are, and what tells the user where there is none."""
+    centres: dict[Space, Tensor] = {}
+    found: list[str] = []
+    notes: list[str] = []
+    for space, vector in vectors.items():
+        mean, count = middle(everything, space, [e.vectors[space] for e in mixture.embeddings])
+        centre = None if mean is None else mixture.centres({space: mean})[space]
+        if mean is None or centre is None or _same(vector, centre):
+            found.append(f"none of {count}")
+            notes.append(
+                f"There is no automatic centre for {space.name}: it is the mean of at least {FEWEST_FOR_MIDDLE} other "
+                f"embeddings that have it and differ, and there are {count}. So the prompt goes straight toward the "
+                "embedding, as in the paper."
+            )
+        else:
+            centres[space] = centre
+            found.append(f"{count} others {hashlib.sha256(mean.numpy().tobytes()).hexdigest()[:8]}")
+    return centres, {AUTOMATIC_CENTRE: "; ".join(found)}, notes
+
+
+def _fitting(centre: Embedding, vectors: Mapping[Space, Tensor]) -> dict[Space, Tensor]:
+    """What a centre has in each of these spaces."""
+    lacking = [space.name for space in vectors if space not in centre.vectors]
+    if lacking:
+        raise AestheticError(
+            f"The aesthetic centre {centre.name} does not fit the embedding.",
+            f"It has no vector for {' and '.join(lacking)}.",
+            "Choose a centre that was made for the same spaces.",
+        )
+    return {space: centre.vectors[space] for space in vectors}
+
+
+def _refuse_same(name: str, vectors: Mapping[Space, Tensor], centres: Mapping[Space, Tensor]) -> None:
+    if any(_same(vectors[space], centre) for space, centre in centres.items()):
+        raise AestheticError(
+            f"The aesthetic centre {name} is the embedding itself.",
+            "There is no difference between them to move along.",
+            "Choose another centre, or None.",
+        )
+
+
+def _same(vector: Tensor, centre: Tensor) -> bool:
+    return bool((vector - centre).norm() < 1e-4)

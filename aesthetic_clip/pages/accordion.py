@@ -11,9 +11,11 @@ from typing import Any
 
 import gradio as gr
 
-from ..settings import KNOBS, OFF, Kind, Knob, Settings
+from ..settings import KNOBS, MORE, OFF, Choices, Kind, Knob, Settings
 from . import picker
+from .forms import js_argument
 from .markup import html
+from .presets import shown
 
 ACCORDION = "Aesthetic Gradients"
 
@@ -27,6 +29,7 @@ def settings_accordion(
     opened: bool = False,
     initial: Settings | None = None,
     knobs: Sequence[Knob] = KNOBS,
+    more: Callable[[Sequence[Any]], None] = lambda controls: None,
 ) -> list[Any]:
     """The accordion with one control per knob, returned in the order of the knobs.
 
@@ -36,11 +39,13 @@ def settings_accordion(
         refresh_button: puts a button beside a dropdown of embeddings; is told the knob's name.
         notice: shown above the controls, which it switches off.
         explained: what a knob does stands under it, for pages without the WebUI's tooltips.
-        opened: the accordion starts unfolded, with all that is folded in it.
+        opened: the accordion starts unfolded; what is folded in it does so if it differs from what a preset says.
         initial: what the controls say at first, if not the defaults.
         knobs: the table.
+        more: puts something below the knobs under More; is told the controls.
     """
     controls: dict[str, Any] = {}
+    expected = _expected(initial, knobs)
 
     def show(row: Sequence[Knob]) -> None:
         with gr.Row():
@@ -54,24 +59,19 @@ def settings_accordion(
         if notice:
             gr.HTML(html("<p><b>{}</b></p>", notice))
         for fold, rows in _layout(knobs).items():
-            changed = bool(initial) and any(getattr(initial, k.name) != k.default for row in rows for k in row)
-            folded = (
-                gr.Accordion(fold, open=opened or changed, elem_id=elem_id(f"fold_{fold.lower()}")) if fold else None
-            )
+            changed = bool(initial) and any(getattr(initial, k.name) != expected[k.name] for row in rows for k in row)
+            folded = gr.Accordion(fold, open=changed, elem_id=elem_id(f"fold_{fold.lower()}")) if fold else None
             with folded or contextlib.nullcontext():
                 for row in rows:
                     show(row)
+                if fold == MORE:
+                    more([controls[knob.name] for knob in knobs if knob.name in controls])
         hints = {elem_id(knob.name): knob.help for knob in knobs}
         gr.HTML(html("<span hidden data-aesthetic-hints='{}'></span>", json.dumps(hints)))
     by_name = {knob.name: knob for knob in knobs}
     for knob in knobs:
         _connect(knob, by_name, controls)
     return [controls[knob.name] for knob in knobs]
-
-
-def shown(knob: Knob, value: object) -> Any:
-    """What a control shows for a value of its knob."""
-    return "" if value is None else knob.write(value) if knob.optional else value
 
 
 def _layout(knobs: Sequence[Knob]) -> dict[str, list[list[Knob]]]:
@@ -93,9 +93,9 @@ def _control(knob: Knob, names: Sequence[str], elem_id: str, value: object, inte
         **({"info": knob.help} if explained else {}),
     }
     if knob.kind is Kind.EMBEDDING:
-        return picker.dropdown(picker.choices(names), **common)
+        return picker.dropdown(picker.choices(names, knob), **common)
     if knob.kind is Kind.CHOICE:
-        return gr.Dropdown(choices=list(knob.choices), **common)
+        return picker.dropdown(list(knob.choices), **common)
     if knob.kind is Kind.SWITCH:
         return gr.Checkbox(**common)
     if knob.kind is Kind.TEXT:
@@ -121,16 +121,36 @@ def _connect(knob: Knob, knobs: Mapping[str, Knob], controls: Mapping[str, Any])
             queue=False,
             show_progress="hidden",
         )
-    brought = [name for name in knobs if any(name in values for values in knob.choices.values())]
-    if brought:
+    brought = knob.brings(list(knobs.values()))
+    if not brought:
+        return
 
-        def bring(choice: object) -> Any:
-            values = knob.choices.get(choice, {}) if isinstance(choice, str) else {}
-            updates = [
-                gr.update(value=shown(knobs[name], values[name])) if name in values else gr.update() for name in brought
-            ]
-            return updates if len(updates) > 1 else updates[0]
+    def bring(choice: object) -> Any:
+        values = knob.choices.get(choice, {}) if isinstance(choice, str) else {}
+        updates = [
+            gr.update(value=shown(knobs[name], values[name])) if name in values else gr.update() for name in brought
+        ]
+        return updates if len(updates) > 1 else updates[0]
 
-        # By hand only: pasted parameters say the others themselves.
-        outputs = [controls[name] for name in brought]
-        control.input(bring, inputs=[control], outputs=outputs, queue=False, show_progress="hidden")
+    # By hand only: pasted parameters say the others themselves.
+    outputs = [controls[name] for name in brought]
+    control.input(bring, inputs=[control], outputs=outputs, queue=False, show_progress="hidden")
+    for name in brought:
+        event = controls[name].input
+        event(fn=None, inputs=[control], outputs=[control], queue=False, **js_argument(event, _leave(knob, name)))
+
+
+def _leave(knob: Knob, name: str) -> str:
+    """A function of the page: the choice as it is, or none if another value was given by hand to what it brings."""
+    fixed = knob.choices.built_in if isinstance(knob.choices, Choices) else knob.choices
+    others = [choice for choice, values in fixed.items() if name not in values]
+    return f"(choice) => {json.dumps(others)}.includes(choice) ? choice : {json.dumps(knob.default)}"
+
+
+def _expected(initial: Settings | None, knobs: Sequence[Knob]) -> dict[str, object]:
+    """What the knobs say where nothing but a choice was made."""
+    values: dict[str, object] = {knob.name: knob.default for knob in knobs}
+    for knob in knobs:
+        if initial is not None and knob.kind is Kind.CHOICE:
+            values.update(knob.choices.get(getattr(initial, knob.name), {}))
+    return values

@@ -16,9 +16,10 @@ from typing import Any
 
 import gradio as gr
 
+from ..embeddings.presets import PresetFile, offer
 from ..errors import AestheticError, Interrupted
 from ..settings import KNOBS, Settings
-from . import forms, messages, tab
+from . import forms, messages, presets, tab
 from .accordion import settings_accordion
 from .forms import Field, Form, Updates
 
@@ -139,10 +140,11 @@ def build(
         gr.Markdown(f"## {TITLE}\nModel: {model}")
         with gr.Tabs():
             with gr.TabItem("Generate", id="generate"):
-                pickers = _generate_form(host, jobs, generate, size, guidance_scale, initial)
+                knobs = _generate_form(host, jobs, generate, size, guidance_scale, initial)
             with gr.TabItem(tab.TITLE, id="create"):
-                built = tab.build(host, pickers)
+                built = tab.build(host, [(c, knob) for c, knob in zip(knobs, KNOBS) if knob.names_embedding])
         built.follow(page)
+        presets.begin_with(page, knobs, lambda: initial.preset)
     return page
 
 
@@ -154,8 +156,10 @@ def _generate_form(
     guidance_scale: float,
     initial: Settings,
 ) -> list[Any]:
-    """The form, connected; its lists of embeddings."""
+    """The form, connected; its controls of knobs."""
     fields: dict[str, Field[Any]] = {}
+    own = PresetFile(lambda: host.library().folders[0])
+    offer(own)
 
     def slider(name: str, label: str, minimum: float, maximum: float, step: float, value: float) -> None:
         fields[name] = forms.slider(label, minimum, maximum, step, value, elem_id=f"{ID}_{name}")
@@ -175,9 +179,14 @@ def _generate_form(
                 slider("width", "Width", 64, 2048, 8, size[0])
                 slider("height", "Height", 64, 2048, 8, size[1])
             knobs = settings_accordion(
-                host.library().names(), lambda name: f"{ID}_{name}", explained=True, opened=True, initial=initial
+                host.library().names(),
+                _elem_id,
+                explained=True,
+                opened=True,
+                initial=initial,
+                more=lambda controls: presets.preset_form(controls, _elem_id, own, host.remedies),
             )
-            fields["settings"] = Field(knobs, _settings)
+            fields["settings"] = presets.settings_field(knobs)
             with gr.Row():
                 start = gr.Button("Generate", variant="primary", elem_id=f"{ID}_start")
                 stop = gr.Button("Interrupt", elem_id=f"{ID}_stop")
@@ -233,15 +242,11 @@ def _generate_form(
     for event in (start.click, fields["prompt"].control.submit):
         form.on(event, make_pair, outputs, job=jobs.make)
     stop.click(fn=jobs.interrupt, inputs=[], outputs=[], queue=False)
-    return [control for control, knob in zip(knobs, KNOBS) if knob.names_embedding]
+    return knobs
 
 
-def _settings(*values: object) -> Settings:
-    """Those of the accordion, in the order of the table of knobs."""
-    for knob, value in zip(KNOBS, values):
-        if isinstance(value, (str, list, dict)):
-            forms.checked_text(knob.label, _LONGEST_PROMPT)(value)
-    return Settings.from_values(values)
+def _elem_id(name: str) -> str:
+    return f"{ID}_{name}"
 
 
 def launch(page: Any, jobs: Jobs, address: str, port: int, folders: Sequence[str], browser: bool) -> None:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from ..embeddings.library import Library
 from ..errors import AestheticError
-from ..settings import NO_EMBEDDING
+from ..settings import Knob
 from .forms import Field, js_argument, refused
 
 _CLASS = "aesthetic-picker"
@@ -35,9 +35,9 @@ _TYPING_REPLACES = """() => {
 }""".replace("CLASS", _CLASS)
 
 
-def choices(names: Sequence[str]) -> list[str]:
-    """What a list offers in which none may be chosen too."""
-    return [NO_EMBEDDING, *names]
+def choices(names: Sequence[str], knob: Knob) -> list[str]:
+    """What the list of a knob offers."""
+    return [*knob.words, *names]
 
 
 def dropdown(offered: Sequence[str], several: bool = False, **control: Any) -> Any:
@@ -99,14 +99,14 @@ class Lists:
 
     Attributes:
         library: the embeddings.
-        elsewhere: lists in which none may be chosen too.
+        elsewhere: lists of knobs, each with its knob.
         own: those of the library's form, by name.
         table: shows all of them.
         draw: draws the table.
     """
 
     library: Callable[[], Library]
-    elsewhere: Sequence[Any]
+    elsewhere: Sequence[tuple[Any, Knob]]
     own: dict[str, Any]
     table: Any
     draw: Callable[[Library], Any]
@@ -114,13 +114,16 @@ class Lists:
     @property
     def outputs(self) -> dict[str, Any]:
         """The components, by name."""
-        others = {f"elsewhere {number}": shown for number, shown in enumerate(self.elsewhere)}
+        others = {f"elsewhere {number}": shown for number, (shown, _) in enumerate(self.elsewhere)}
         return {**others, **self.own, "table": self.table}
 
     def fresh(self) -> dict[str, Any]:
         """What they show now."""
         library = self.library()
         names = library.names()
-        others = {f"elsewhere {number}": gr.update(choices=choices(names)) for number in range(len(self.elsewhere))}
+        others = {
+            f"elsewhere {number}": gr.update(choices=choices(names, knob))
+            for number, (_, knob) in enumerate(self.elsewhere)
+        }
         own = {name: gr.update(choices=names) for name in self.own}
         return {**others, **own, "table": self.draw(library)}

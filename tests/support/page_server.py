@@ -18,7 +18,7 @@ from aesthetic_clip.embeddings.library import open_library
 from aesthetic_clip.pages import local_page as page
 from aesthetic_clip.pages.local_page import Order, Pair
 from aesthetic_clip.pages.tab import TabHost
-from aesthetic_clip.settings import Settings
+from aesthetic_clip.settings import FIRST_PRESET, Settings
 from aesthetic_clip.spaces import space_of
 
 SPACE = space_of(32)
@@ -44,7 +44,12 @@ def main(port: int, folder: str, encoder: str) -> None:
         shelf.load(order.settings.embedding)
         size = (order.width, order.height)
         plain, personalised = (png(Image.new("RGB", size, (order.seed, 10 * n, 0))) for n in (0, order.settings.steps))
-        return Pair(plain, personalised, {SPACE.name: [0.1, 0.2, 0.4]}, f"{order.prompt}\nSeed: {order.seed}")
+        return Pair(
+            plain,
+            personalised,
+            {SPACE.name: [0.1, 0.2, 0.4]},
+            f"{order.prompt}\nSeed: {order.seed}, {order.settings.infotext()}",
+        )
 
     host = TabHost(
         library=lambda: shelf,
@@ -56,7 +61,8 @@ def main(port: int, folder: str, encoder: str) -> None:
         progress=jobs.progress,
         interrupt=jobs.interrupt,
     )
-    built = page.build(host, jobs, generate, "paints its order", (64, 64), 4.0, Settings())
+    initial = Settings.from_mapping({"preset": FIRST_PRESET})
+    built = page.build(host, jobs, generate, "paints its order", (64, 64), 4.0, initial)
     page.launch(built, jobs, "127.0.0.1", port, [str(Path(folder))], browser=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.method.tags import Tag, parse_tag
-from aesthetic_clip.settings import KNOBS, Settings
+from aesthetic_clip.settings import KNOBS, PRESETS, Settings, pasted
 
 anything = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers(), max_size=2)
@@ -31,7 +32,7 @@ def test_order_and_infotext_keys_are_those_of_the_first_extension() -> None:
         "text_negative",
     ]
     # Positions are what API clients count: new knobs come after these.
-    assert names[8:] == ["negative_prompt", "centre", "centre_strength", "strength"]
+    assert names[8:] == ["negative_prompt", "centre", "centre_strength", "strength", "preset"]
     assert [knob.infotext for knob in KNOBS[:8]] == [
         "Aesthetic weight",
         "Aesthetic steps",
@@ -107,9 +108,12 @@ def test_refusals_say_what_would_do(values: dict[str, object], words: str) -> No
         (["a"], Tag("a")),
         (["sub/a b", "0.5"], Tag("sub/a b", 0.5)),
         (["a", "-0.5"], Tag("a", -0.5)),
-        (["a", "weight=1", "steps=8", " lr = 0.0002 "], Tag("a", 1, 8, 0.0002)),
-        (["a", "steps=8"], Tag("a", None, 8)),
-        (["a", "strength=0.4"], Tag("a", strength=0.4)),
+        (["a", "weight=1", "steps=8", " lr = 0.0002 "], Tag("a", 1, {"steps": 8, "lr": 0.0002})),
+        (["a", "steps=8"], Tag("a", None, {"steps": 8})),
+        (["a", "strength=0.4"], Tag("a", None, {"strength": 0.4})),
+        (["a", "strength=off"], Tag("a", None, {"strength": None})),
+        (["a", "clear"], Tag("a", None, {"preset": "Clear"})),
+        (["a", "-1", "preset = STRONG", "strength=0.3"], Tag("a", -1, {"preset": "Strong", "strength": 0.3})),
     ],
 )
 def test_tags(items: list[str], tag: Tag) -> None:
@@ -124,3 +128,71 @@ def test_any_tag_is_read_or_refused_with_a_sentence(items: list[str]) -> None:
         assert len(str(error)) > 20
     else:
         assert tag.name and (tag.weight is None or -1 <= tag.weight <= 1)
+
+
+# Presets
+
+
+def test_nothing_said_is_as_in_version_1() -> None:
+    assert Settings() == Settings.from_mapping({}) == Settings.from_values([]) == Settings(preset="Custom")
+    assert Settings().infotext() == {
+        "Aesthetic weight": "0.9",
+        "Aesthetic steps": "5",
+        "Aesthetic LR": "0.0001",
+        "Aesthetic slerp": "False",
+        "Aesthetic slerp angle": "0.1",
+        "Aesthetic text negative": "False",
+    }
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_preset_sets_what_its_line_says_and_leaves_the_rest(name: str) -> None:
+    before = Settings(embedding="sea", text="a text", negative_prompt=True)
+    after = before.replaced({"preset": name.upper()})
+    expected = {**dataclasses.asdict(before), **PRESETS[name], "preset": name}
+    assert dataclasses.asdict(after) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "Custom"])
+def test_every_preset_decides_how_far_and_by_which_target(name: str) -> None:
+    assert {"weight", "steps", "lr", "slerp", "centre", "strength"} <= set(PRESETS[name])
+
+
+def test_paper_is_the_papers_method() -> None:
+    paper = Settings.from_mapping({"preset": "paper"})
+    assert (paper.weight, paper.steps, paper.lr, paper.slerp) == (1, 5, 0.0001, False)
+    assert paper.strength is None and not paper.has_centre
+
+
+@pytest.mark.parametrize(
+    ("said", "preset", "strength", "steps"),
+    [
+        ({"preset": "clear"}, "Clear", 0.6, 20),
+        ({"preset": "clear", "steps": None, "strength": None}, "Clear", 0.6, 20),
+        ({"preset": "clear", "strength": "off"}, "Clear", None, 20),
+        ({"steps": 3, "preset": "Clear"}, "Clear", 0.6, 3),
+        ({"preset": None}, "Custom", None, 5),
+    ],
+)
+def test_what_is_said_beside_a_preset_counts_more_and_null_says_nothing(
+    said: dict[str, object], preset: str, strength: float | None, steps: int
+) -> None:
+    found = Settings.from_mapping(said)
+    assert (found.preset, found.strength, found.steps) == (preset, strength, steps)
+    assert Settings.from_values([said.get(knob.name) for knob in KNOBS]) == found
+
+
+def test_infotext_names_a_preset_only_while_the_values_are_its_own() -> None:
+    clear = Settings.from_mapping({"preset": "clear", "embedding": "sea"})
+    assert clear.infotext()["Aesthetic preset"] == "Clear"
+    by_hand = {key: value for key, value in clear.infotext().items() if key != "Aesthetic preset"}
+    # Who does not know presets reads the same values.
+    assert Settings(**pasted(by_hand)) == dataclasses.replace(clear, preset="Custom")
+    assert "Aesthetic preset" not in clear.replaced({"steps": 3}).infotext()
+    assert Settings(**pasted({**clear.infotext(), "Aesthetic steps": "3"})).preset == "Custom"
+
+
+@pytest.mark.parametrize("word", ["auto", "Auto", "AUTOMATIC", " automatic "])
+def test_an_automatic_centre_by_either_word(word: str) -> None:
+    assert Settings.from_mapping({"centre": word}).centre == "Automatic"
+    assert Settings.from_mapping({"embedding": word}).embedding == word.strip()

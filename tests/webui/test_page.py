@@ -15,7 +15,10 @@ from .driver import TITLE, distance, forget, optimised, options, personalised
 from .webui import WebUI, generate_on_page
 
 TABS = ("txt2img", "img2img")
-KNOBS = ("weight", "steps", "lr", "slerp", "embedding", "text", "slerp_angle", "text_negative", "negative_prompt")
+KNOBS = (
+    *("weight", "steps", "lr", "slerp", "embedding", "text", "slerp_angle", "text_negative", "negative_prompt"),
+    *("centre", "strength", "preset"),
+)
 LONG_PROMPT = ", ".join(f"a photo of a cat number {number}" for number in range(14))
 
 
@@ -93,13 +96,13 @@ def test_pick_generate_look(webui: WebUI, page: Any, page_errors: list[str], tab
     on = picture(page, tab)
     page.screenshot(path=str(tmp_path / f"{tab}.png"))
     assert len(optimised(webui, mark)) == 1
-    assert "Aesthetic weight: 0.9, Aesthetic steps: 5, Aesthetic LR: 0.0001" in text
-    assert "Aesthetic embedding: vitl" in text
+    # What a newcomer's page begins with.
+    assert "Aesthetic weight: 1, Aesthetic steps: 20, Aesthetic LR: 0.0003" in text
+    assert "Aesthetic embedding: vitl" in text and "Aesthetic preset: Clear" in text
     assert np.asarray(on).std() > 10
     assert distance(on, plain) > 0.2
     if tab == "txt2img":
-        # Settings that are written nowhere else are the API's defaults as well.
-        assert distance(on, personalised(webui, "vitl").image) == 0
+        assert distance(on, personalised(webui, "vitl", {"preset": "clear"}).image) == 0
 
     pick(page, "None", tab)
     assert "Aesthetic" not in generate_on_page(page, prompt, tab)
@@ -108,21 +111,92 @@ def test_pick_generate_look(webui: WebUI, page: Any, page_errors: list[str], tab
 
 
 def test_controls_have_defaults_and_tooltips(page: Any) -> None:
+    wait_for(page, "preset", "Clear")
     for tab in TABS:
         for name in KNOBS:
             assert len(page.get_attribute(selector(tab, name), "title") or "") > 20, (tab, name)
     values = {name: shown(page, name) for name in KNOBS}
     assert values == {
-        "weight": "0.9",
-        "steps": "5",
-        "lr": "0.0001",
+        "weight": "1",
+        "steps": "20",
+        "lr": "0.0003",
         "slerp": False,
         "embedding": "None",
         "text": "",
         "slerp_angle": "0.1",
         "text_negative": False,
         "negative_prompt": False,
+        "centre": "Automatic",
+        "strength": "0.6",
+        "preset": "Clear",
     }
+
+
+def wait_for(page: Any, name: str, value: str, tab: str = "txt2img") -> None:
+    """Until a control shows this: the page is told a little later."""
+    page.wait_for_function(
+        "([s, v]) => document.querySelector(s)?.value === v",
+        arg=[f"{selector(tab, name)} input, {selector(tab, name)} textarea", value],
+        timeout=60_000,
+    )
+
+
+def choose_preset(page: Any, name: str, tab: str = "txt2img") -> None:
+    page.click(f"{selector(tab, 'preset')} input")
+    page.click(f"{selector(tab, 'preset')} ul.options li[aria-label='{name}']")
+    wait_for(page, "preset", name, tab)
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_preset_sets_the_controls_and_a_change_by_hand_leaves_it(page: Any, page_errors: list[str], tab: str) -> None:
+    if tab == "img2img":
+        page.click("#tabs > .tab-nav button:has-text('img2img')")
+    open_accordion(page, tab)
+    for name, strength, steps, centre in (("Paper", "", "5", "None"), ("Strong", "0.75", "20", "Automatic")):
+        choose_preset(page, name, tab)
+        wait_for(page, "strength", strength, tab)
+        wait_for(page, "steps", steps, tab)
+        wait_for(page, "centre", centre, tab)
+        assert shown(page, "preset", tab) == name
+    for name, text in (("steps", "7"), ("strength", "0.3"), ("lr", "0.0002")):
+        choose_preset(page, "Clear", tab)
+        wait_for(page, "strength", "0.6", tab)
+        field = f"{selector(tab, name)} input, {selector(tab, name)} textarea"
+        page.locator(field).first.fill(text)
+        wait_for(page, "preset", "Custom", tab)
+    choose_preset(page, "Clear", tab)
+    page.check(f"{selector(tab, 'slerp')} input")
+    wait_for(page, "preset", "Custom", tab)
+    assert page_errors == []
+
+
+def test_a_preset_of_ones_own(
+    webui: WebUI, page: Any, embeddings: Path, tmp_path: Path, page_errors: list[str]
+) -> None:
+    open_accordion(page)
+    page.fill(f"{selector('txt2img', 'strength')} textarea, {selector('txt2img', 'strength')} input", "0.3")
+    page.fill(f"{selector('txt2img', 'preset_name')} textarea, {selector('txt2img', 'preset_name')} input", "mine")
+    page.click(selector("txt2img", "preset_save"))
+    wait_for(page, "preset", "mine")
+    try:
+        by_api = personalised(webui, "vitl", {"preset": "mine"})
+        assert "Aesthetic strength: 0.3" in by_api.infotext and "Aesthetic preset: mine" in by_api.infotext
+        pick(page, "vitl")
+        fix_seed(page)
+        assert "Aesthetic preset: mine" in generate_on_page(page, "a photo of a cat")
+        assert distance(picture(page), personalised(webui, "vitl", {"preset": "mine"}).image) == 0
+        page.screenshot(path=str(tmp_path / "preset.png"))
+        page.reload()
+        page.wait_for_selector("#txt2img_generate")
+        open_accordion(page)
+        wait_for(page, "preset", "Clear")
+        choose_preset(page, "mine")
+        wait_for(page, "strength", "0.3")
+        page.fill(f"{selector('txt2img', 'preset_name')} textarea, {selector('txt2img', 'preset_name')} input", "mine")
+    finally:
+        page.click(selector("txt2img", "preset_delete"))
+        wait_for(page, "preset", "Custom")
+    assert page_errors == []
 
 
 def test_our_hints_stand_over_what_the_webui_says_about_none(page: Any) -> None:
@@ -199,6 +273,9 @@ def test_paste_sets_the_controls_and_resets_the_dropdown(webui: WebUI, page: Any
         "slerp_angle": "0.3",
         "text_negative": True,
         "negative_prompt": False,
+        "centre": "None",
+        "strength": "",
+        "preset": "Custom",
     }
     assert {**values(), "lr": f"{float(values()['lr']):.5f}"} == expected
     paste(plain, "None")

@@ -7,6 +7,7 @@ from typing import Any
 
 from modules import script_callbacks, scripts
 
+from ...embeddings.presets import offer
 from . import api, console, extra_networks, hook, options, script_arguments, tab, xyz
 from .script import rival
 
@@ -23,6 +24,7 @@ def _register() -> None:
     if notice := rival():
         print(f"Aesthetic Gradients: {notice}")
     else:
+        offer(options.OWN_PRESETS)
         hook.install()
         script_callbacks.on_before_ui(_before_ui)
         send = tab.SendButtons()

@@ -24,7 +24,7 @@ from ...errors import AestheticError
 from ...method.personalize import Encoded
 from ...method.session import STEPS_TAKEN, Report
 from ...method.tags import TAG, parse_tag, refuse_scheduled_tags
-from ...method.taste import Taste, taste
+from ...method.taste import AUTOMATIC_CENTRE, Taste, taste
 from ...settings import KNOBS, Settings
 from . import options
 from .conditioning import Conditioning
@@ -56,7 +56,7 @@ class Request:
     error: AestheticError | None = None
     memo: dict[Hashable, Encoded] = field(default_factory=dict)
     iteration: int = 0
-    by_tags: dict[str, float] | None = None
+    by_tags: dict[str, object] | None = None
 
     def written(self, wanted: Taste) -> Settings:
         """What stands in the picture's parameters: what took effect, and what makes the same picture of the same prompt.
@@ -86,7 +86,7 @@ def request(p: Any, read: Callable[[], Settings]) -> None:
 
 def _forget(p: Any) -> None:
     # In a dict of its own: this job may be a copy that shares it with another (ADetailer's, X/Y/Z's).
-    ours = {_LEFT_ALONE, _SIMILARITY, STEPS_TAKEN, *(knob.infotext for knob in KNOBS)}
+    ours = {_LEFT_ALONE, _SIMILARITY, STEPS_TAKEN, AUTOMATIC_CENTRE, *(knob.infotext for knob in KNOBS)}
     p.extra_generation_params = {key: value for key, value in p.extra_generation_params.items() if key not in ours}
 
 
@@ -224,7 +224,8 @@ def _wanted(p: Any, prompts: Any, extra_network_data: Any) -> tuple[Taste | None
         # As they were typed: the WebUI has taken the tags out of what it gives here.
         for prompt in {*(getattr(p, "all_prompts", None) or ()), *(getattr(p, "all_hr_prompts", None) or ())}:
             refuse_scheduled_tags(prompt)
-    return taste(asked.settings, [parse_tag(tag.items) for tag in tags], options.embeddings().load), asked
+    library = options.embeddings()
+    return taste(asked.settings, [parse_tag(tag.items) for tag in tags], library.load, library.readable), asked
 
 
 def _networks(extra_network_data: Any) -> str:
@@ -241,6 +242,8 @@ def _kept_report(conds: Any, report: Report | None) -> Report:
 
 def _tell(p: Any, settings: Settings, wanted: Taste, report: Report) -> None:
     p.extra_generation_params.update({**settings.infotext(), **report.parameters(wanted)})
+    for note in wanted.notes:
+        p.comment(f"Aesthetic Gradients: {note}")
     if report.left_alone:
         names = " and ".join(report.left_alone)
         p.extra_generation_params[_LEFT_ALONE] = names

@@ -10,9 +10,11 @@ from modules import paths, shared
 
 from ...clip.text_projection import ProjectionSources
 from ...embeddings.library import LeftOut, Library, open_library
+from ...embeddings.presets import PresetFile
 from ...embeddings.scan import is_text, tell_once
 from ...method.optimize import Memory
 from ...printable import printable
+from ...settings import FIRST_PRESET, PRESETS
 from ...spaces import PUBLISHED, Space
 
 EXTENSION = Path(__file__).resolve().parents[3]
@@ -21,6 +23,7 @@ _FOLDER = "aesthetic_embeddings_dir"
 _PROJECTION = "aesthetic_text_projection"
 _SIMILARITY = "aesthetic_similarity_infotext"
 _MEMORY = "aesthetic_memory"
+_FIRST_PRESET = "aesthetic_first_preset"
 _ENCODERS = {space: f"aesthetic_image_encoder_{space.dim}" for space in PUBLISHED}
 
 
@@ -40,6 +43,12 @@ def register() -> None:
         "empty: the Hugging Face cache, ViT-L-14.pt, or a 2.4 MB download when first needed",
     )
     _add(_SIMILARITY, False, "Write the similarity before and after into the picture's parameters")
+    shared.opts.add_option(
+        _FIRST_PRESET,
+        shared.OptionInfo(
+            FIRST_PRESET, "Preset that the page starts with", gr.Dropdown, _presets, section=_SECTION
+        ).info("unless other defaults were stored in Settings > Defaults"),
+    )
     modes = {"choices": [mode.value for mode in Memory]}
     shared.opts.add_option(
         _MEMORY,
@@ -104,6 +113,9 @@ def embeddings() -> Library:
     return open_library(folders)
 
 
+OWN_PRESETS = PresetFile(lambda: embeddings().folders[0])
+
+
 def projection_sources() -> ProjectionSources:
     """Where CLIP ViT-L/14's text projection may be."""
     return ProjectionSources(
@@ -127,6 +139,16 @@ def models_folder() -> Path:
 def encoder_path(space: Space) -> str:
     """The user's own image encoder of a space; empty if there is none."""
     return _text(_ENCODERS[space]) if space in _ENCODERS else ""
+
+
+def _presets() -> dict[str, list[str]]:
+    return {"choices": list(PRESETS)}
+
+
+def first_preset() -> str:
+    """What a page of txt2img or img2img starts with."""
+    chosen = str(getattr(shared.opts, _FIRST_PRESET, FIRST_PRESET))
+    return chosen if chosen in PRESETS else FIRST_PRESET
 
 
 def similarity_in_infotext() -> bool:

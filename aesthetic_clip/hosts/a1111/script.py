@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from modules import extensions, scripts, ui_common
 
 from ...errors import AestheticError
-from ...pages import accordion, picker
-from ...settings import KNOBS, Knob, Settings, pasted
+from ...pages import accordion, picker, presets
+from ...settings import BY_NAME, KNOBS, Knob, Settings, pasted
 from . import hook, options, xyz
+from .remedies import REMEDIES
 from .script_arguments import TITLE
 
 
@@ -40,11 +41,15 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
             return ui_common.create_refresh_button(
                 dropdown,
                 lambda: None,
-                lambda: {"choices": picker.choices(options.embeddings().names())},
+                lambda: {"choices": picker.choices(options.embeddings().names(), BY_NAME[name])},
                 self.elem_id(f"refresh_{name}"),
             )
 
-        controls = accordion.settings_accordion(options.embeddings().names(), self.elem_id, refresh_button, rival())
+        def own_presets(controls: Sequence[Any]) -> None:
+            presets.preset_form(controls, self.elem_id, options.OWN_PRESETS, REMEDIES)
+
+        names = options.embeddings().names()
+        controls = accordion.settings_accordion(names, self.elem_id, refresh_button, rival(), more=own_presets)
         self.infotext_fields = [(control, _paste(knob)) for control, knob in zip(controls, KNOBS)]
         self.paste_field_names = [knob.infotext for knob in KNOBS]
         return controls
@@ -65,6 +70,6 @@ def _paste(knob: Knob) -> Callable[[dict[str, Any]], object]:
     def paste(parameters: dict[str, Any]) -> object:
         values = pasted(parameters)
         # Of the knob's type: for the API the WebUI would make True of the text "False".
-        return accordion.shown(knob, values[knob.name]) if knob.name in values else None
+        return presets.shown(knob, values[knob.name]) if knob.name in values else None
 
     return paste

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...create.limits import MAX_SENT
 from ...errors import AestheticError
 from ...method.session import text_feature
-from ...pages import tab
+from ...pages import presets, tab
 from ...printable import printable
 from ...settings import KNOBS
 from ...spaces import Space
@@ -79,10 +79,14 @@ def _sent(before: object, items: object, info: object) -> Any:
 def build(send: SendButtons) -> list[tuple[Any, str, str]]:
     """The tab, for the callback ``on_ui_tabs``."""
     with gr.Blocks(analytics_enabled=False) as page:
-        built = tab.build(_host(), _dropdowns())
+        accordions = _accordions()
+        lists = [(c, knob) for controls in accordions for c, knob in zip(controls, KNOBS) if knob.names_embedding]
+        built = tab.build(_host(), lists)
         send.connect(built)
         # What the page is built with stays as it was at the start of the WebUI.
         built.follow(page, queue=False)
+        for controls in accordions:
+            presets.begin_with(page, controls, options.first_preset, queue=False)
     return [(page, tab.TITLE, tab.ID)]
 
 
@@ -103,16 +107,13 @@ def _host() -> tab.TabHost:
     )
 
 
-def _dropdowns() -> list[Any]:
-    """The embedding dropdowns of txt2img and img2img on this page."""
-    runners = (scripts.scripts_txt2img, scripts.scripts_img2img)
+def _accordions() -> list[list[Any]]:
+    """The controls of txt2img and of img2img on this page, in the order of the knobs."""
     return [
-        control
-        for runner in runners
+        script.controls
+        for runner in (scripts.scripts_txt2img, scripts.scripts_img2img)
         for script in runner.alwayson_scripts
         if script.controls and Path(script.filename).parents[1] == options.EXTENSION
-        for control, knob in zip(script.controls, KNOBS)
-        if knob.names_embedding
     ]
 
 

@@ -47,7 +47,7 @@ def register(
 
 def _axis(grid: Any, knob: Knob, library: Callable[[], Library], refused: Callable[[AestheticError], Exception]) -> Any:
     offered: dict[Kind, Callable[[], list[str]]] = {
-        Kind.EMBEDDING: lambda: choices(library().names()),
+        Kind.EMBEDDING: lambda: choices(library().names(), knob),
         Kind.SWITCH: lambda: ["False", "True"],
         Kind.CHOICE: lambda: list(knob.choices),
     }
@@ -59,7 +59,7 @@ def _axis(grid: Any, knob: Knob, library: Callable[[], Library], refused: Callab
         try:
             for value in values:
                 name = knob.parse(value)
-                if knob.names_embedding and name != knob.default:
+                if knob.names_embedding and name not in knob.words:
                     library().load(name)
         except AestheticError as error:
             raise refused(error) from error.__cause__

@@ -114,7 +114,8 @@ def encode_prompts(
     negatives = _one_each(negative_prompt, len(texts))
     split = [split_tags(text) for text in texts]
     plain = [text for text, _ in split]
-    tastes = [taste(settings, tags, lambda name: _load(embeddings, name)) for _, tags in split]
+    everything = embeddings.readable if isinstance(embeddings, Library) else tuple
+    tastes = [taste(settings, tags, lambda name: _load(embeddings, name), everything) for _, tags in split]
     with borrowed(pipe) as private, torch.no_grad():
         encoders = pipeline_encoders(private, Path(text_tower).expanduser() if text_tower else None)
         # Those of latent consistency take no negative prompt.

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from ...settings import Knob
 from .. import messages
 from ..forms import Job
 from ..picker import Lists, on_load
@@ -47,12 +48,12 @@ class Tab:
         on_load(page, fresh, list(outputs.values()), **more)
 
 
-def build(host: TabHost, elsewhere: Sequence[Any]) -> Tab:
+def build(host: TabHost, elsewhere: Sequence[tuple[Any, Knob]]) -> Tab:
     """Build the tab inside the current ``gr.Blocks``.
 
     Args:
         host: what only it can do.
-        elsewhere: dropdowns of embeddings on the same page, which follow every change.
+        elsewhere: dropdowns of embeddings on the same page and their knobs, which follow every change.
     """
     with gr.Tabs(elem_id=f"{ID}_tabs"):
         with gr.TabItem("Create", id="create"):

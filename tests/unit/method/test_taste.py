@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from aesthetic_clip.embeddings.embedding import Embedding
+from aesthetic_clip.embeddings.mixing import mix
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.method.tags import Tag
-from aesthetic_clip.method.taste import Taste, taste
-from aesthetic_clip.settings import KNOBS, Settings
+from aesthetic_clip.method.taste import AUTOMATIC_CENTRE, Taste, taste
+from aesthetic_clip.settings import KNOBS, PRESETS, Settings
 from aesthetic_clip.spaces import VIT_BIGG, VIT_H, VIT_L, Space
 
 E1, E2 = torch.eye(768)[0], torch.eye(768)[1]
@@ -53,7 +56,7 @@ def test_nothing_to_do_reads_no_file(settings: Settings) -> None:
 
 
 def test_a_tag_alone_is_the_same_as_the_dropdown() -> None:
-    by_tag = made(Settings(embedding="None", weight=0.9), Tag("one", 0.5, 8, 2e-4))
+    by_tag = made(Settings(embedding="None", weight=0.9), Tag("one", 0.5, {"steps": 8, "lr": 2e-4}))
     by_dropdown = made(Settings(embedding="one", weight=0.5, steps=8, lr=2e-4))
     assert by_tag.digest == by_dropdown.digest
     assert (by_tag.settings.weight, by_tag.settings.steps, by_tag.settings.lr) == (0.5, 8, 2e-4)
@@ -80,7 +83,7 @@ def test_a_negative_weight_moves_away() -> None:
     [
         (Settings(embedding="one"), [Tag("h", 1)], "no CLIP space in common"),
         (Settings(embedding="one", weight=0.5), [Tag("minus", 0.5)], "cancel"),
-        (Settings(), [Tag("one", steps=3), Tag("two", steps=4)], "contradict"),
+        (Settings(), [Tag("one", None, {"steps": 3}), Tag("two", None, {"steps": 4})], "contradict"),
     ],
 )
 def test_what_can_not_be_mixed_is_refused(settings: Settings, tags: list[Tag], words: str) -> None:
@@ -104,7 +107,8 @@ def test_the_key_tells_every_knob_and_every_vector_apart() -> None:
         "centre_strength": 3.0,
         "strength": 0.4,
     }
-    assert changed.keys() == {knob.name for knob in KNOBS}
+    # A preset is its values.
+    assert changed.keys() == {knob.name for knob in KNOBS} - {"preset"}
     keys = {made(base).key, *(made(dataclasses.replace(base, **{name: value})).key for name, value in changed.items())}
     assert len(keys) == 1 + len(changed)
     assert made(base).key == made(base).key
@@ -147,10 +151,121 @@ def test_a_centre_that_does_not_fit(settings: Settings, words: str) -> None:
         (Settings(embedding="one"), [], {}),
         (Settings(), [Tag("one")], {}),
         (Settings(), [Tag("one", 0.5)], {"weight": 0.5}),
-        (Settings(), [Tag("one", -0.5, 8)], {"weight": 0.5, "steps": 8}),
-        (Settings(), [Tag("one", 0.5, None, 2e-4), Tag("two")], {"lr": 2e-4}),
-        (Settings(embedding="one"), [Tag("two", 0.5, 8)], {"steps": 8}),
+        (Settings(), [Tag("one", -0.5, {"steps": 8})], {"weight": 0.5, "steps": 8}),
+        (Settings(), [Tag("one", 0.5, {"lr": 2e-4}), Tag("two")], {"lr": 2e-4}),
+        (Settings(embedding="one"), [Tag("two", 0.5, {"steps": 8})], {"steps": 8}),
+        (Settings(strength=0.3), [Tag("one", 0.5, {"strength": None})], {"weight": 0.5, "strength": None}),
+        (
+            Settings(embedding="one", strength=0.3),
+            [Tag("two", None, {"preset": "Paper", "steps": 9})],
+            {**PRESETS["Paper"], "preset": "Paper", "steps": 9},
+        ),
     ],
 )
-def test_what_the_tags_alone_decided(settings: Settings, tags: list[Tag], by_tags: dict[str, float]) -> None:
+def test_what_the_tags_alone_decided(settings: Settings, tags: list[Tag], by_tags: dict[str, object]) -> None:
     assert made(settings, *tags).by_tags == by_tags
+
+
+def test_a_preset_in_a_tag_counts_for_the_whole_prompt_and_what_is_said_beside_it_more() -> None:
+    chosen = Settings(embedding="one", weight=0.3, steps=3, centre="two")
+    by_tag = made(chosen, Tag("two", None, {"preset": "Paper", "steps": 9}))
+    by_name = made(chosen.replaced({"preset": "Paper", "steps": 9}), Tag("two"))
+    assert by_tag.key == by_name.key
+    assert (by_tag.settings.weight, by_tag.settings.steps, by_tag.centres) == (1.0, 9, {})
+
+
+def test_two_presets_in_one_prompt_are_refused() -> None:
+    with pytest.raises(AestheticError, match="contradict each other about preset"):
+        made(Settings(), Tag("one", None, {"preset": "Clear"}), Tag("two", None, {"preset": "Paper"}))
+
+
+def test_who_set_the_values_makes_no_other_picture() -> None:
+    clear = Settings(embedding="one").replaced({"preset": "Clear"})
+    assert made(clear).key == made(replace(clear, preset="Custom")).key
+
+
+# The automatic centre
+
+
+def vectors(count: int, dim: int = 768) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(dim)
+    return list(torch.nn.functional.normalize(torch.randn(count, dim, generator=generator), dim=1))
+
+
+def library(count: int, also_h: int = 0) -> dict[str, Embedding]:
+    """So many embeddings for ViT-L/14, the first few of them for ViT-H/14 too."""
+    small, large = vectors(count), vectors(count, 1024)
+    return {
+        str(i): Embedding(str(i), {VIT_L: small[i], **({VIT_H: large[i]} if i < also_h else {})}) for i in range(count)
+    }
+
+
+def automatic(there: dict[str, Embedding], *tags: Tag, **knobs: object) -> Taste:
+    settings = Settings.from_mapping({"centre": "auto", **knobs})
+    found = taste(settings, tags, there.__getitem__, there.values)
+    assert found is not None
+    return found
+
+
+def test_the_automatic_centre_is_the_mean_of_the_others() -> None:
+    there = library(6)
+    found = automatic(there, embedding="2")
+    others = torch.stack([e.vectors[VIT_L] for name, e in there.items() if name != "2"]).double().mean(0)
+    assert torch.cosine_similarity(found.centres[VIT_L].double(), others, dim=0) == pytest.approx(1, abs=1e-6)
+    assert found.centres[VIT_L].norm() == pytest.approx(1, abs=1e-6)
+    assert found.notes == () and re.fullmatch(r"5 others [0-9a-f]{8}", found.found[AUTOMATIC_CENTRE])
+
+
+def test_all_of_a_mixture_are_left_out() -> None:
+    there = library(7)
+    found = automatic(there, Tag("1", 0.9), embedding="0")
+    made_by_hand = mix([there[str(i)] for i in range(2, 7)], [1.0] * 5, "centre")
+    by_name = taste(
+        Settings(embedding="0", centre="centre"), [Tag("1", 0.9)], {**there, "centre": made_by_hand}.__getitem__
+    )
+    assert by_name is not None
+    assert torch.allclose(found.centres[VIT_L], by_name.centres[VIT_L], atol=1e-6)
+
+
+def test_a_copy_under_another_name_is_left_out() -> None:
+    there = library(6)
+    copied = {**there, "copy": Embedding("copy", there["0"].vectors)}
+    assert automatic(copied, embedding="0").key == automatic(there, embedding="0").key
+
+
+def test_a_made_centre_goes_first() -> None:
+    there = library(6)
+    named = taste(Settings(embedding="0", centre="1"), [], there.__getitem__, there.values)
+    assert named is not None and not named.found
+    assert torch.allclose(named.centres[VIT_L], there["1"].vectors[VIT_L])
+
+
+def test_of_too_few_others_there_is_none_and_the_user_is_told() -> None:
+    found = automatic(library(4), embedding="0")
+    assert found.centres == {} and found.found == {AUTOMATIC_CENTRE: "none of 3"}
+    (note,) = found.notes
+    assert "at least 4" in note and "there are 3" in note and "ViT-L/14" in note
+
+
+def test_each_space_has_its_own() -> None:
+    found = automatic(library(8, also_h=3), embedding="0")
+    assert set(found.centres) == {VIT_L} and set(found.vectors) == {VIT_L, VIT_H}
+    assert re.fullmatch(r"7 others \w{8}; none of 2", found.found[AUTOMATIC_CENTRE])
+    assert len(found.notes) == 1
+
+
+def test_others_that_are_all_the_same_are_no_centre_of_it() -> None:
+    there = {**library(1), **{f"near {i}": Embedding("", {VIT_L: vectors(1)[0] + 1e-6 * i}) for i in range(1, 6)}}
+    assert automatic(there, embedding="0").centres == {}
+
+
+def test_the_key_knows_which_others_there_are() -> None:
+    assert automatic(library(6), embedding="0").key != automatic(library(7), embedding="0").key
+
+
+def test_nothing_is_read_of_the_others_for_a_centre_that_is_named_or_none() -> None:
+    def fail() -> list[Embedding]:
+        raise AssertionError
+
+    assert taste(Settings(embedding="one"), [], load, fail) is not None
+    assert taste(Settings(embedding="one", centre="two"), [], load, fail) is not None

@@ -22,9 +22,11 @@ from PIL import Image
 from aesthetic_clip.demo import DEMO, MODEL, world
 from aesthetic_clip.embeddings.embedding import load
 from aesthetic_clip.embeddings.library import open_library
+from aesthetic_clip.embeddings.presets import PresetFile
 from aesthetic_clip.pages.local_page import ID
 from aesthetic_clip.pages.tab import ID as TAB
 from aesthetic_clip.pages.tab import TITLE
+from aesthetic_clip.settings import FIRST_PRESET, Settings
 
 from ...support import page_server, vision_towers
 
@@ -178,10 +180,66 @@ def test_before_and_after(local_page: LocalPage) -> None:
     local_page.says(f"{ID}_message", "halfway")
     local_page.says(f"{ID}_message", "0.100 before, 0.400 after 2 steps")
     before, after = local_page.picture(f"{ID}_before"), local_page.picture(f"{ID}_after")
-    # Five steps are the default.
+    # The steps of the preset that a page begins with.
     assert before.getpixel((0, 0)) == (33, 0, 0)
-    assert after.getpixel((0, 0)) == (33, 50, 0)
+    assert after.getpixel((0, 0)) == (33, 10 * Settings.from_mapping({"preset": FIRST_PRESET}).steps, 0)
     assert local_page.page.locator(f"#{ID}_message circle").count() == 3
+    assert not local_page.errors
+
+
+def test_presets_are_chosen_left_saved_and_deleted(local_page: LocalPage, tmp_path: Path) -> None:
+    page = local_page.page
+
+    def shows(name: str, value: str) -> None:
+        """Waits, since the page is told a little later."""
+        control = f"#{ID}_{name} input, #{ID}_{name} textarea"
+        page.wait_for_function(
+            "([s, v]) => document.querySelector(s)?.value === v", arg=[control, value], timeout=60_000
+        )
+
+    def types(name: str, text: str) -> None:
+        """Key by key: gradio 6 takes a text that is put in whole for the page's own doing."""
+        field = page.locator(f"#{ID}_{name} input, #{ID}_{name} textarea").first
+        field.press("Control+a")
+        field.press_sequentially(text)
+
+    shows("preset", "Clear")
+    shows("strength", "0.6")
+    local_page.choose(f"{ID}_preset", "Paper")
+    shows("strength", "")
+    page.click(f"#{ID}_fold_more > .label-wrap")
+    shows("steps", "5")
+    local_page.choose(f"{ID}_preset", "Strong")
+    shows("steps", "20")
+    shows("centre", "Automatic")
+    types("text", "a sea")
+    shows("preset", "Strong")
+    types("strength", "0.5")
+    shows("preset", "Custom")
+    local_page.write(f"{ID}_preset_name", "mine")
+    local_page.press(f"{ID}_preset_save")
+    local_page.says(f"{ID}_preset_message", "Preset 'mine' is saved")
+    shows("preset", "mine")
+    assert PresetFile(lambda: tmp_path / "library").read()["mine"]["strength"] == 0.5
+    local_page.choose(f"{ID}_preset", "Subtle")
+    shows("strength", "0.4")
+    page.reload()
+    page.wait_for_selector(f"#{ID}_start")
+    shows("strength", "0.6")
+    local_page.choose(f"{ID}_preset", "mine")
+    shows("strength", "0.5")
+    local_page.choose(f"{ID}_embedding", "taste")
+    local_page.press(f"{ID}_start")
+    local_page.says(f"{ID}_message", "'Aesthetic preset': 'mine'")
+    page.click(f"#{ID}_fold_more > .label-wrap")
+    local_page.write(f"{ID}_preset_name", "Mine")
+    local_page.press(f"{ID}_preset_delete")
+    local_page.says(f"{ID}_preset_message", "Preset 'mine' is deleted")
+    shows("preset", "Custom")
+    shows("strength", "0.5")
+    local_page.write(f"{ID}_preset_name", "Clear")
+    local_page.press(f"{ID}_preset_save")
+    local_page.says(f"{ID}_preset_message", "means something else already")
     assert not local_page.errors
 
 
