@@ -36,6 +36,7 @@ ELSEWHERE = {
     "hosts/a1111/image_encoders.py": "webui/test_create_tab.py",
     "hosts/a1111/jobs.py": "webui/test_create_tab.py",
     "hosts/a1111/options.py": "webui_modules/test_folders.py",
+    "hosts/a1111/schedules.py": "webui_modules/test_schedules.py",
     "hosts/a1111/script.py": "webui/test_api.py",
     "hosts/a1111/tab.py": "webui/test_create_tab.py",
     "hosts/a1111/xyz.py": "unit/test_knobs_everywhere.py",
