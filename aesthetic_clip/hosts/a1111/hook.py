@@ -27,7 +27,7 @@ from ...method.session import STEPS_TAKEN, Report
 from ...method.tags import TAG, parse_tag, refuse_scheduled_tags
 from ...method.taste import AUTOMATIC_CENTRE, Taste, taste
 from ...settings import KNOBS, Settings
-from . import options
+from . import looking, options
 from .conditioning import Conditioning
 from .remedies import REMEDIES
 from .schedules import steps_sampled
@@ -233,7 +233,7 @@ def _wanted(p: Any, prompts: Any, extra_network_data: Any) -> tuple[Taste | None
         for prompt in {*(getattr(p, "all_prompts", None) or ()), *(getattr(p, "all_hr_prompts", None) or ())}:
             refuse_scheduled_tags(prompt)
     library = options.embeddings()
-    return taste(asked.settings, [parse_tag(tag.items) for tag in tags], library.load, library.readable), asked
+    return taste(asked.settings, [parse_tag(tag.items) for tag in tags], looking.load, library.readable), asked
 
 
 def _networks(extra_network_data: Any) -> str:
