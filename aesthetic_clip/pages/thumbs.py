@@ -158,7 +158,7 @@ def build(host_button: MakeButton, elem_id: str, this: bool) -> Thumbs:
         profile = picker.dropdown(
             [DEFAULT_NAME], value=DEFAULT_NAME, label="Taste", show_label=False, elem_id=f"{elem_id}_profile"
         )
-        taste = gr.Button("In the taste of this picture", elem_id=f"{elem_id}_this", size="sm") if this else None
+        taste = gr.Button("In the taste of this picture", elem_id=f"{elem_id}_this", size="sm", min_width=220) if this else None
     with gr.Row():
         message = gr.HTML(elem_id=f"{elem_id}_message")
         download = gr.Button("Download the image encoder", elem_id=f"{elem_id}_download", size="sm", visible=False)
@@ -204,9 +204,9 @@ def said(outcome: Outcome) -> Markup:
         what = f"{SYMBOLS[outcome.after]} {outcome.after.value.capitalize()}"
     if not any(counts):
         return html("<p>{}: “{}” has no pictures any more.</p>", what, name)
-    return html("<p>{}: “{}” has {}.</p>", what, name, counted(counts))
+    return html("<p>{}: {} in “{}”.</p>", what, counted(counts), name)
 
 
 def counted(counts: Counts) -> str:
     """Of a profile's pictures."""
-    return f"{counts.liked} liked and {counts.disliked} disliked" if counts.disliked else f"{counts.liked} liked"
+    return f"{counts.liked} liked and {counts.disliked} disliked" if counts.disliked else f"{counts.liked}"

@@ -39,6 +39,8 @@ ELSEWHERE = {
     "hosts/a1111/schedules.py": "webui_modules/test_schedules.py",
     "hosts/a1111/script.py": "webui/test_api.py",
     "hosts/a1111/tab.py": "webui/test_create_tab.py",
+    "hosts/a1111/looking.py": "webui/test_thumbs.py",
+    "hosts/a1111/thumbs.py": "webui/test_thumbs.py",
     "hosts/a1111/xyz.py": "unit/test_knobs_everywhere.py",
     "hosts/diffusers/encoders.py": "unit/hosts/diffusers/test_prompts.py",
     "hosts/diffusers/generator.py": "unit/cli/test_txt2img.py",

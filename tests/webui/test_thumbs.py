@@ -110,7 +110,7 @@ def test_liking_the_selected_picture_makes_a_taste_to_generate_with(
     thumbs.select(0)
     assert "The grid of all pictures is selected." in thumbs.press("like", "grid")
     thumbs.select(1)
-    assert f"👍 Liked: “{taste}” has 1 liked." in thumbs.press("like", "1 liked")
+    assert f"👍 Liked: 1 in “{taste}”." in thumbs.press("like", "Liked")
     snap(page, "thumbs")
     first = library.load(taste)
     assert list(first.vectors) == [VIT_L] and first.about.liked == 1
