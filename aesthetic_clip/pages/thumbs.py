@@ -158,7 +158,11 @@ def build(host_button: MakeButton, elem_id: str, this: bool) -> Thumbs:
         profile = picker.dropdown(
             [DEFAULT_NAME], value=DEFAULT_NAME, label="Taste", show_label=False, elem_id=f"{elem_id}_profile"
         )
-        taste = gr.Button("In the taste of this picture", elem_id=f"{elem_id}_this", size="sm", min_width=220) if this else None
+        taste = (
+            gr.Button("In the taste of this picture", elem_id=f"{elem_id}_this", size="sm", min_width=220)
+            if this
+            else None
+        )
     with gr.Row():
         message = gr.HTML(elem_id=f"{elem_id}_message")
         download = gr.Button("Download the image encoder", elem_id=f"{elem_id}_download", size="sm", visible=False)
