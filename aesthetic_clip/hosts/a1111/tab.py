@@ -76,10 +76,14 @@ def build(send: SendButtons, rows: ThumbRows) -> list[tuple[Any, str, str]]:
     """The tab, for the callback ``on_ui_tabs``."""
     with gr.Blocks(analytics_enabled=False) as page:
         accordions = _accordions()
-        lists = [(c, knob) for controls in accordions.values() for c, knob in zip(controls, KNOBS) if knob.names_embedding]
+        lists = [
+            (c, knob) for controls in accordions.values() for c, knob in zip(controls, KNOBS) if knob.names_embedding
+        ]
         built = tab.build(_host(), lists)
         send.connect(built)
-        rows.connect(built, {name: dict(zip((knob.name for knob in KNOBS), controls)) for name, controls in accordions.items()})
+        rows.connect(
+            built, {name: dict(zip((knob.name for knob in KNOBS), controls)) for name, controls in accordions.items()}
+        )
         # What the page is built with stays as it was at the start of the WebUI.
         built.follow(page, queue=False)
         for controls in accordions.values():
