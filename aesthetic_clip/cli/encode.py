@@ -16,9 +16,6 @@ from .knobs import knob_arguments, settings_of
 from .model import PAPERS_MODEL, add_model, add_prompts, encode, load_model, prompts_of
 from .terminal import say
 
-_OF_THE_SAMPLING = ("guidance_start", "guidance_end")
-"""Knobs that a file of prompt embeddings can't carry."""
-
 
 class Encode(Command):
     name = "encode"
@@ -36,7 +33,7 @@ class Encode(Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_prompts(parser)
         add_model(parser, PAPERS_MODEL)
-        knob_arguments(parser, leave_out=_OF_THE_SAMPLING)
+        knob_arguments(parser)
         parser.add_argument(
             "--output", type=Path, required=True, metavar="FILE", help="where to write them, a .safetensors"
         )
@@ -51,7 +48,7 @@ class Encode(Command):
             )
         if args.output.exists() and not args.overwrite:
             raise AestheticError(f"There is already something at {args.output}.", remedy=Remedy.OVERWRITE)
-        prompts, settings = prompts_of(args), settings_of(args, Settings(), leave_out=_OF_THE_SAMPLING)
+        prompts, settings = prompts_of(args), settings_of(args, Settings())
         arguments.try_folder(args.output.absolute().parent)
         encoded = encode(load_model(args), args, prompts, settings, arguments.library_of(args))
         metadata = {
@@ -62,6 +59,6 @@ class Encode(Command):
         }
         import safetensors.torch
 
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in encoded.tensors().items()}
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in encoded.arguments().items()}
         write_atomically(args.output, safetensors.torch.save(tensors, metadata))
         say(args.output)

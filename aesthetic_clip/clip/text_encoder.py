@@ -218,6 +218,10 @@ class TextEncoder(ABC):
             )
         return result
 
+    def of_the_table(self, ids: Tensor, output: Tensor) -> Tensor:
+        """(B, T, 1) or (1,) where the token table's output (B, T, width) is its own, and none that a host put there."""
+        return torch.ones(1, dtype=torch.bool, device=output.device)
+
     @contextlib.contextmanager
     def _token_rows(self, weights: Weights) -> Iterator[list[int]]:
         reads: list[int] = []
@@ -226,7 +230,7 @@ class TextEncoder(ABC):
         def replace(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             reads.append(1)
             place = torch.searchsorted(weights.token_ids, args[0].contiguous()).clamp_max(len(weights.token_ids) - 1)
-            known = (weights.token_ids[place] == args[0]).unsqueeze(-1)
+            known = (weights.token_ids[place] == args[0]).unsqueeze(-1) & self.of_the_table(args[0], output)
             dtype = torch.promote_types(output.dtype, weights.token_rows.dtype)
             return torch.where(known, weights.token_rows[place].to(dtype), output.to(dtype))
 

@@ -16,12 +16,14 @@ import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
+HALF = torch.float16
 VOCABULARY = 49408
 CONTEXT = 77
 CLIP_WIDTH = 768
@@ -68,13 +70,13 @@ def draw(spec: Spec, seed: int) -> torch.Tensor:
     return values.mul_(spec.spread).add_(spec.mean).to(spec.dtype).contiguous()
 
 
-def draw_all(specs: Iterator[Spec], seed: int) -> dict[str, torch.Tensor]:
-    """State dict of all `specs`; a name given twice is an error."""
+def draw_all(specs: Iterator[Spec], seed: int, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+    """State dict of all `specs`, in `dtype` if one is given; a name given twice is an error."""
     tensors: dict[str, torch.Tensor] = {}
     for spec in specs:
         if spec.name in tensors:
             raise ValueError(f"tensor {spec.name} is described twice")
-        tensors[spec.name] = draw(spec, seed)
+        tensors[spec.name] = draw(spec, seed).to(dtype or spec.dtype)
     return tensors
 
 
@@ -107,7 +109,7 @@ def _within(prefix: str, specs: Iterator[Spec]) -> Iterator[Spec]:
 # --- text towers -------------------------------------------------------------
 
 
-def clip_text_specs(layers: int = CLIP_LAYERS) -> Iterator[Spec]:
+def clip_text_specs(layers: int = CLIP_LAYERS, mlp: int = CLIP_MLP) -> Iterator[Spec]:
     """CLIPTextModel of transformers 4, width 768; checkpoints keep these names, newer
     versions of the class drop the prefix "text_model.". The token table is stored in
     half precision, as it is most of the file."""
@@ -120,19 +122,18 @@ def clip_text_specs(layers: int = CLIP_LAYERS) -> Iterator[Spec]:
         for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
             yield from _layer(f"{block}self_attn.{part}", CLIP_WIDTH, CLIP_WIDTH)
         yield from _norm(f"{block}layer_norm2", CLIP_WIDTH)
-        yield from _layer(f"{block}mlp.fc1", CLIP_MLP, CLIP_WIDTH)
-        yield from _layer(f"{block}mlp.fc2", CLIP_WIDTH, CLIP_MLP)
+        yield from _layer(f"{block}mlp.fc1", mlp, CLIP_WIDTH)
+        yield from _layer(f"{block}mlp.fc2", CLIP_WIDTH, mlp)
     yield from _norm(f"{root}final_layer_norm", CLIP_WIDTH)
 
 
-def open_clip_text_specs(space: int) -> Iterator[Spec]:
+def open_clip_text_specs(space: int, width: int = OPEN_CLIP_WIDTH, layers: int = OPEN_CLIP_LAYERS) -> Iterator[Spec]:
     """The text half of an open_clip model whose features have `space` dimensions."""
-    width = OPEN_CLIP_WIDTH
     yield Spec("positional_embedding", (CONTEXT, width), 0.0, 0.01)
     yield Spec("text_projection", (width, space), 0.0, 1 / math.sqrt(width))
     yield Spec("logit_scale", (), math.log(100), 0.0)
     yield Spec("token_embedding.weight", (VOCABULARY, width), 0.0, 0.02, torch.float16)
-    for index in range(OPEN_CLIP_LAYERS):
+    for index in range(layers):
         block = f"transformer.resblocks.{index}."
         yield from _norm(f"{block}ln_1", width)
         yield Spec(f"{block}attn.in_proj_weight", (3 * width, width), 0.0, 1 / math.sqrt(width))
@@ -164,28 +165,42 @@ def _attention(name: str, width: int, context: int, gain: float) -> Iterator[Spe
     yield from _layer(f"{name}.to_out.0", width, width, gain=gain)
 
 
-def _transformer(name: str, width: int, context: int, linear: bool) -> Iterator[Spec]:
+def _transformer(name: str, width: int, context: int, linear: bool, depth: int = 1) -> Iterator[Spec]:
+    if not depth:
+        return
     kernel = () if linear else (1, 1)
     yield from _norm(f"{name}.norm", width)
     yield from _layer(f"{name}.proj_in", width, width, *kernel)
-    block = f"{name}.transformer_blocks.0"
-    yield from _attention(f"{block}.attn1", width, width, gain=1.0)
-    # The louder cross attention makes pictures depend visibly on the prompt.
-    yield from _attention(f"{block}.attn2", width, context, gain=3.0)
-    yield from _layer(f"{block}.ff.net.0.proj", 8 * width, width)
-    yield from _layer(f"{block}.ff.net.2", width, 4 * width)
-    for index in (1, 2, 3):
-        yield from _norm(f"{block}.norm{index}", width)
+    for number in range(depth):
+        block = f"{name}.transformer_blocks.{number}"
+        yield from _attention(f"{block}.attn1", width, width, gain=1.0)
+        # The louder cross attention makes pictures depend visibly on the prompt.
+        yield from _attention(f"{block}.attn2", width, context, gain=3.0 / math.sqrt(depth))
+        yield from _layer(f"{block}.ff.net.0.proj", 8 * width, width)
+        yield from _layer(f"{block}.ff.net.2", width, 4 * width)
+        for index in (1, 2, 3):
+            yield from _norm(f"{block}.norm{index}", width)
     yield from _layer(f"{name}.proj_out", width, width, *kernel)
 
 
-def unet_specs(context: int, linear: bool, vector: int | None = None) -> Iterator[Spec]:
-    """UNetModel of ldm and sgm: one residual block and one transformer per level.
+@dataclass(frozen=True)
+class UNet:
+    """Sizes of a UNetModel of ldm and sgm; `depths` are the transformer blocks at each level, 0 for none."""
+
+    base: int = UNET_CHANNELS
+    mult: tuple[int, ...] = UNET_MULT
+    blocks: int = 1
+    depths: tuple[int, ...] = (1, 1)
+
+
+def unet_specs(context: int, linear: bool, vector: int | None = None, sizes: UNet | None = None) -> Iterator[Spec]:
+    """UNetModel of ldm and sgm; by default one residual block and one transformer per level.
 
     `context` is the width of the text conditioning, `vector` that of SDXL's
     vector conditioning; `linear` says how the transformers project.
     """
-    base, time = UNET_CHANNELS, 4 * UNET_CHANNELS
+    sizes = sizes or UNet()
+    base, time = sizes.base, 4 * sizes.base
     yield from _layer("time_embed.0", time, base)
     yield from _layer("time_embed.2", time, time)
     if vector is not None:
@@ -195,29 +210,31 @@ def unet_specs(context: int, linear: bool, vector: int | None = None) -> Iterato
     yield from _layer("input_blocks.0.0", base, LATENT_CHANNELS, 3, 3)
     index, width = 0, base
     skipped = [base]
-    for level, mult in enumerate(UNET_MULT):
-        index += 1
-        yield from _res_block(f"input_blocks.{index}.0", width, mult * base, time)
-        width = mult * base
-        yield from _transformer(f"input_blocks.{index}.1", width, context, linear)
-        skipped.append(width)
-        if level + 1 < len(UNET_MULT):
+    levels = list(zip(sizes.mult, sizes.depths))
+    for level, (mult, depth) in enumerate(levels):
+        for _ in range(sizes.blocks):
+            index += 1
+            yield from _res_block(f"input_blocks.{index}.0", width, mult * base, time)
+            width = mult * base
+            yield from _transformer(f"input_blocks.{index}.1", width, context, linear, depth)
+            skipped.append(width)
+        if level + 1 < len(levels):
             index += 1
             yield from _layer(f"input_blocks.{index}.0.op", width, width, 3, 3)
             skipped.append(width)
 
     yield from _res_block("middle_block.0", width, width, time)
-    yield from _transformer("middle_block.1", width, context, linear)
+    yield from _transformer("middle_block.1", width, context, linear, sizes.depths[-1])
     yield from _res_block("middle_block.2", width, width, time)
 
     index = 0
-    for level, mult in reversed(list(enumerate(UNET_MULT))):
-        for repeat in range(2):
+    for level, (mult, depth) in reversed(list(enumerate(levels))):
+        for repeat in range(sizes.blocks + 1):
             yield from _res_block(f"output_blocks.{index}.0", width + skipped.pop(), mult * base, time)
             width = mult * base
-            yield from _transformer(f"output_blocks.{index}.1", width, context, linear)
-            if level and repeat == 1:
-                yield from _layer(f"output_blocks.{index}.2.conv", width, width, 3, 3)
+            yield from _transformer(f"output_blocks.{index}.1", width, context, linear, depth)
+            if level and repeat == sizes.blocks:
+                yield from _layer(f"output_blocks.{index}.{2 if depth else 1}.conv", width, width, 3, 3)
             index += 1
 
     yield from _norm("out.0", width)
@@ -241,15 +258,16 @@ def _vae_middle(name: str, width: int) -> Iterator[Spec]:
     yield from _vae_block(f"{name}.block_2", width, width)
 
 
-def vae_specs() -> Iterator[Spec]:
-    """AutoencoderKL, eight times smaller latents, one residual block per level."""
-    widths = [VAE_CHANNELS * mult for mult in VAE_MULT]
+def vae_specs(mult: tuple[int, ...] = VAE_MULT, blocks: int = 1) -> Iterator[Spec]:
+    """AutoencoderKL, eight times smaller latents; by default one residual block per level."""
+    widths = [VAE_CHANNELS * factor for factor in mult]
 
-    yield from _layer("encoder.conv_in", VAE_CHANNELS, 3, 3, 3)
-    width = VAE_CHANNELS
+    yield from _layer("encoder.conv_in", widths[0], 3, 3, 3)
+    width = widths[0]
     for level, outer in enumerate(widths):
-        yield from _vae_block(f"encoder.down.{level}.block.0", width, outer)
-        width = outer
+        for block in range(blocks):
+            yield from _vae_block(f"encoder.down.{level}.block.{block}", width, outer)
+            width = outer
         if level + 1 < len(widths):
             yield from _layer(f"encoder.down.{level}.downsample.conv", width, width, 3, 3)
     yield from _vae_middle("encoder.mid", width)
@@ -261,8 +279,8 @@ def vae_specs() -> Iterator[Spec]:
     yield from _layer("decoder.conv_in", width, LATENT_CHANNELS, 3, 3)
     yield from _vae_middle("decoder.mid", width)
     for level, outer in reversed(list(enumerate(widths))):
-        for repeat in range(2):
-            yield from _vae_block(f"decoder.up.{level}.block.{repeat}", width, outer)
+        for block in range(blocks + 1):
+            yield from _vae_block(f"decoder.up.{level}.block.{block}", width, outer)
             width = outer
         if level:
             yield from _layer(f"decoder.up.{level}.upsample.conv", width, width, 3, 3)
@@ -477,7 +495,7 @@ def _save(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
     return path
 
 
-def write_clip_folder(folder: Path) -> Path:
+def write_clip_folder(folder: Path, layers: int = CLIP_LAYERS) -> Path:
     """Configuration and tokenizer of the CLIP-L-like tower, as transformers reads them.
 
     The vocabulary is CLIP's own, taken from the copy that open_clip carries.
@@ -520,7 +538,7 @@ def write_clip_folder(folder: Path) -> Path:
             "layer_norm_eps": 1e-05,
             "max_position_embeddings": CONTEXT,
             "num_attention_heads": CLIP_HEADS,
-            "num_hidden_layers": CLIP_LAYERS,
+            "num_hidden_layers": layers,
             "projection_dim": CLIP_WIDTH,
             "vocab_size": VOCABULARY,
             "bos_token_id": 49406,
@@ -544,11 +562,11 @@ def _write_checkpoint(path: Path, config: dict[str, Any], specs: Iterator[Spec],
     return _save(path, draw_all(specs, seed))
 
 
-def write_sd1(path: Path, clip_folder: Path, seed: int) -> Path:
+def write_sd1(path: Path, clip_folder: Path, seed: int, layers: int = CLIP_LAYERS) -> Path:
     """SD1-like checkpoint and configuration; text features have 768 dimensions."""
 
     def specs() -> Iterator[Spec]:
-        yield from _within("cond_stage_model.transformer.", clip_text_specs())
+        yield from _within("cond_stage_model.transformer.", clip_text_specs(layers))
         yield from _within("model.diffusion_model.", unet_specs(CLIP_WIDTH, linear=False))
         yield from _within("first_stage_model.", vae_specs())
 
@@ -586,14 +604,14 @@ def write_text_projection(path: Path, seed: int) -> Path:
     return _save(path, {spec.name: draw(spec, seed)})
 
 
-def write_lora(path: Path, seed: int, rank: int = 4) -> Path:
+def write_lora(path: Path, seed: int, rank: int = 4, layers: int = CLIP_LAYERS, mlp: int = CLIP_MLP) -> Path:
     """LoRA for the text tower of the SD1-like checkpoints, kohya's names."""
 
     def specs() -> Iterator[Spec]:
-        for index in range(CLIP_LAYERS):
+        for index in range(layers):
             block = f"lora_te_text_model_encoder_layers_{index}_"
             parts = {f"self_attn_{part}_proj": (CLIP_WIDTH, CLIP_WIDTH) for part in ("q", "k", "v", "out")}
-            parts |= {"mlp_fc1": (CLIP_MLP, CLIP_WIDTH), "mlp_fc2": (CLIP_WIDTH, CLIP_MLP)}
+            parts |= {"mlp_fc1": (mlp, CLIP_WIDTH), "mlp_fc2": (CLIP_WIDTH, mlp)}
             for part, (outer, inner) in parts.items():
                 yield _weight(f"{block}{part}.lora_down", rank, inner)
                 yield _weight(f"{block}{part}.lora_up", outer, rank)
@@ -641,5 +659,77 @@ def write_all(folder: Path) -> Assets:
         sdxl=write_sdxl(models / "sdxl.safetensors", clip_folder, seed=4),
         lora=write_lora(folder / "models" / "Lora" / "tiny-lora.safetensors", seed=5),
         textual_inversion=write_textual_inversion(folder / "embeddings" / "tiny-inversion.safetensors", seed=6),
+        text_projection=write_text_projection(folder / "text_projection.safetensors", seed=7),
+    )
+
+
+# --- for hosts that know a checkpoint by the published shapes ---------------------
+
+FULL_CLIP_LAYERS = 12
+FULL_CLIP_MLP = 3072
+FULL_SECOND_WIDTHS = {"sd2": 1024, "sdxl": 1280}
+FULL_SECOND_LAYERS = {"sd2": 4, "sdxl": 3}
+"""Of the ViT-H and ViT-bigG towers, which have 24 and 32: `tests/webui/inside/rig_helper.py` tells the host."""
+FULL_VAE_MULT = (4, 8, 16, 16)
+_ONE_LEVEL = UNet(base=320, mult=(1,), depths=(1,))
+_SDXL = UNet(base=320, mult=(1, 1, 1), blocks=2, depths=(0, 2, 10))
+
+
+def _write_full(path: Path, seed: int, *parts: Iterator[Spec]) -> Path:
+    return _save(path, draw_all(chain(*parts, _within("first_stage_model.", vae_specs(FULL_VAE_MULT, 2))), seed, HALF))
+
+
+def write_full_sd1(path: Path, seed: int) -> Path:
+    """SD1 with all of ViT-L/14 and a UNet of one level: 465 MB."""
+    return _write_full(
+        path,
+        seed,
+        _within("cond_stage_model.transformer.", clip_text_specs(FULL_CLIP_LAYERS, FULL_CLIP_MLP)),
+        _within("model.diffusion_model.", unet_specs(CLIP_WIDTH, linear=False, sizes=_ONE_LEVEL)),
+    )
+
+
+def write_full_sd2(path: Path, seed: int) -> Path:
+    """SD2 with a few layers of ViT-H and a UNet of one level: 425 MB."""
+    width = FULL_SECOND_WIDTHS["sd2"]
+    return _write_full(
+        path,
+        seed,
+        _within("cond_stage_model.model.", open_clip_text_specs(width, width, FULL_SECOND_LAYERS["sd2"])),
+        _within("model.diffusion_model.", unet_specs(width, linear=True, sizes=_ONE_LEVEL)),
+    )
+
+
+def write_full_sdxl(path: Path, seed: int) -> Path:
+    """SDXL with all of ViT-L/14, a few layers of ViT-bigG and SDXL's UNet, narrower: 1.3 GB."""
+    width = FULL_SECOND_WIDTHS["sdxl"]
+    return _write_full(
+        path,
+        seed,
+        _within("conditioner.embedders.0.transformer.", clip_text_specs(FULL_CLIP_LAYERS, FULL_CLIP_MLP)),
+        _within("conditioner.embedders.1.model.", open_clip_text_specs(width, width, FULL_SECOND_LAYERS["sdxl"])),
+        _within("model.diffusion_model.", unet_specs(CLIP_WIDTH + width, linear=True, vector=2816, sizes=_SDXL)),
+    )
+
+
+def write_all_full(folder: Path, inversions: str) -> Assets:
+    """What `write_all` writes, as hosts take it that recognise a checkpoint by its shapes.
+
+    Args:
+        inversions: the folder in which the host looks for textual inversions, below `folder`.
+    """
+    folder = folder.resolve()
+    models = folder / "models" / "Stable-diffusion"
+    return Assets(
+        clip_folder=folder / "clip",
+        open_clip_configs=folder / "open_clip",
+        sd1_a=write_full_sd1(models / "sd1-a.safetensors", seed=1),
+        sd1_b=write_full_sd1(models / "sd1-b.safetensors", seed=2),
+        sd2=write_full_sd2(models / "sd2.safetensors", seed=3),
+        sdxl=write_full_sdxl(models / "sdxl.safetensors", seed=4),
+        lora=write_lora(
+            folder / "models" / "Lora" / "tiny-lora.safetensors", 5, layers=FULL_CLIP_LAYERS, mlp=FULL_CLIP_MLP
+        ),
+        textual_inversion=write_textual_inversion(folder / inversions / "tiny-inversion.safetensors", seed=6),
         text_projection=write_text_projection(folder / "text_projection.safetensors", seed=7),
     )

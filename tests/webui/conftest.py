@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from ..support.checkpoints import Assets, write_all
+from ..support.checkpoints import Assets
 from .driver import FAMILIES
+from .hosts import host_in, left_out
 from .webui import Generated, WebUI, default_python, open_page
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,15 +33,35 @@ CHROMIUM_FLAGS = [
 ]
 
 
+def chromium() -> str | None:
+    """The program, if there is one."""
+    return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[Any]:
+    """Headless Chromium (playwright's Browser)."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip this folder's tests when the environment names no installed WebUI."""
+    """Skip this folder's tests when the environment names no installed WebUI, or those that this one leaves out."""
+    items = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
     named = os.environ.get("WEBUI_DIR")
     if named and (Path(named) / "launch.py").is_file():
-        return
-    reason = f"WEBUI_DIR={named} holds no launch.py" if named else "WEBUI_DIR names no installed WebUI"
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.skip(reason=reason))
+        host = host_in(Path(named))
+        reasons = {item: left_out(host, item.nodeid) for item in items}
+    else:
+        reason = f"WEBUI_DIR={named} holds no launch.py" if named else "WEBUI_DIR names no installed WebUI"
+        reasons = dict.fromkeys(items, reason)
+    for item, why in reasons.items():
+        if why is not None:
+            item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +80,9 @@ def data_dir(webui_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="session")
-def assets(data_dir: Path) -> Assets:
+def assets(webui_dir: Path, data_dir: Path) -> Assets:
     """Small checkpoints, LoRA, textual inversion and text projection, in `data_dir`."""
-    return write_all(data_dir)
+    return host_in(webui_dir).write(data_dir)
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +124,11 @@ def references(webui_dir: Path, assets: Assets, tmp_path_factory: pytest.TempPat
     try:
         assert host.run("from modules import extensions\nresult = len(extensions.active())") > 0
         assert "aesthetic" not in str(host.get("/sdapi/v1/scripts"))
-        return {checkpoint: host.txt2img(checkpoint=checkpoint) for checkpoint in FAMILIES}
+        return {
+            checkpoint: host.txt2img(checkpoint=checkpoint)
+            for checkpoint in FAMILIES
+            if checkpoint in host.host.families
+        }
     finally:
         host.stop()
 
@@ -129,14 +155,11 @@ def webui(webui_dir: Path, data_dir: Path, assets: Assets, embeddings: Path) -> 
 @pytest.fixture(scope="session")
 def browser(webui: WebUI) -> Iterator[Any]:
     """Headless Chromium (playwright's Browser)."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
-    if chromium is None:
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if chromium() is None:
         pytest.skip("neither chromium nor google-chrome is on the PATH")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

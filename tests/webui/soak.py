@@ -26,9 +26,10 @@ from aesthetic_clip.embeddings.embedding import Embedding, save
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.spaces import VIT_BIGG, VIT_H, VIT_L
 
-from ..support.checkpoints import Assets, write_all
+from ..support.checkpoints import Assets
 from .conftest import EXTENSION, REPOSITORY
 from .driver import asking, personalised
+from .hosts import host_in
 from .inside import model
 from .webui import RequestFailed, WebUI, default_python
 
@@ -159,7 +160,7 @@ def main() -> None:
     installation = Path(os.environ["WEBUI_DIR"]).resolve()
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder)
-        assets = write_all(data_dir)
+        assets = host_in(installation).write(data_dir)
         shelf = data_dir / "models" / "aesthetic_embeddings"
         shelf.mkdir(parents=True)
         for name, spaces in (("taste", [VIT_L]), ("taste h", [VIT_H]), ("taste xl", [VIT_L, VIT_BIGG])):

@@ -170,8 +170,13 @@ def plot(webui: WebUI, x: tuple[str, list[str]], y: tuple[str, list[str]], **pay
         index = labels.index(label)
         return [index, "" if choices[index] else ", ".join(values), values if choices[index] else []]
 
+    values = {"draw_legend": True, "include_lone_images": True, "margin_size": 0, "items_per_grid": 0, "row_count": 0}
+    # After the job and three times three for the axes; the hosts have different ones.
+    names: list[str] = webui.run(
+        XYZ + "import inspect\nresult = list(inspect.signature(grid.Script.run).parameters)[11:]"
+    )
     arguments = [*axis(*x), *axis(*y), *axis("Nothing", [])]
-    arguments += [True, True, False, False, False, False, False, 0, False]
+    arguments += [values.get(name, False) for name in names]
     return webui.txt2img(script_name="x/y/z plot", script_args=arguments, **payload)
 
 

@@ -242,6 +242,33 @@ def test_refresh_button_finds_a_new_file(page: Any, embeddings: Path, new_file: 
     assert "Aesthetic embedding: brand new" in generate_on_page(page, "a photo of a cat")
 
 
+def test_a_new_embedding_in_the_place_of_the_chosen_one_can_be_picked(
+    webui: WebUI, page: Any, embeddings: Path, new_file: Path
+) -> None:
+    open_accordion(page)
+    chosen = next(name for name in offered(page) if name > new_file.stem)
+    pick(page, chosen)
+    shutil.copy(embeddings / "vitl.pt", new_file)
+    page.click(selector("txt2img", "refresh_embedding"))
+    page.wait_for_timeout(1000)
+    assert offered(page).index(new_file.stem) > 0
+    assert shown(page, "embedding") == chosen
+    pick(page, new_file.stem)
+    assert f"Aesthetic embedding: {new_file.stem}" in generate_on_page(page, "a photo of a cat")
+
+
+def test_what_is_typed_takes_the_place_of_what_is_chosen(page: Any) -> None:
+    open_accordion(page)
+    field = f"{selector('txt2img', 'embedding')} input"
+    page.click(field)
+    # The choice of the text comes after the click.
+    page.wait_for_function("s => document.querySelector(s).selectionEnd === 4", arg=field)
+    page.keyboard.type("vitl-fl")
+    page.keyboard.press("Enter")
+    page.wait_for_function("s => document.querySelector(s).value === 'vitl-flat'", arg=field)
+    assert "Aesthetic embedding: vitl-flat" in generate_on_page(page, "a photo of a cat")
+
+
 @pytest.mark.parametrize("tab", TABS)
 def test_paste_sets_the_controls_and_resets_the_dropdown(webui: WebUI, page: Any, tab: str) -> None:
     knobs = {"weight": 0.4, "steps": 7, "lr": 0.00005, "slerp": True, "text": "oil, on: canvas", "slerp_angle": 0.3}

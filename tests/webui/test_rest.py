@@ -21,7 +21,7 @@ from aesthetic_clip.spaces import VIT_L
 
 from ..support.checkpoints import Assets
 from ..support.vision_towers import picture, write_encoder
-from . import webui as rig
+from . import hosts
 from .conftest import EXTENSION, REPOSITORY
 from .inside import extension
 from .webui import RequestFailed, WebUI, default_python, encode_image
@@ -229,7 +229,7 @@ def test_api_auth(tmp_path: Path, webui_dir: Path, assets: Assets, encoder: Path
 def test_no_routes_without_the_api(
     tmp_path: Path, webui_dir: Path, assets: Assets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rig, "FLAGS", tuple(flag for flag in rig.FLAGS if flag != "--api"))
+    monkeypatch.setattr(hosts, "ALWAYS", tuple(flag for flag in hosts.ALWAYS if flag != "--api"))
     host = start(tmp_path, webui_dir, assets)
     try:
         assert host.run("result = 'aesthetic_create' in str(shared.demo.config)"), "the tab is there all the same"

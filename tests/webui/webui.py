@@ -27,22 +27,9 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-Result = TypeVar("Result")
+from .hosts import host_in
 
-FLAGS = (
-    "--api",
-    "--skip-prepare-environment",
-    "--skip-install",
-    "--skip-python-version-check",
-    "--skip-torch-cuda-test",
-    "--use-cpu",
-    "all",
-    "--no-half",
-    "--no-half-vae",
-    "--no-download-sd-model",
-    "--do-not-download-clip",
-    "--disable-console-progressbars",
-)
+Result = TypeVar("Result")
 
 # Live previews may download their decoder, and saved pictures would pile up.
 SETTINGS: dict[str, Any] = {
@@ -141,9 +128,10 @@ class WebUI:
 
     def __init__(self, installation: Path, data_dir: Path, python: Path, flags: tuple[str, ...] = ()) -> None:
         self.installation = installation
+        self.host = host_in(installation)
         self.data_dir = data_dir
         self.python = python
-        self.flags = flags
+        self.flags = (*self.host.command_flags(installation), *flags)
         self.port = free_port()
         self.log_path = data_dir / "webui.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -156,7 +144,7 @@ class WebUI:
         scripts.mkdir(parents=True, exist_ok=True)
         shutil.copy2(INSIDE / "rig_helper.py", scripts)
         (scripts / "open_clip_configs.txt").write_text(str(open_clip_configs), encoding="utf-8")
-        settings = SETTINGS | {"sd_model_checkpoint": f"{checkpoint}.safetensors"}
+        settings = SETTINGS | dict(self.host.settings) | {"sd_model_checkpoint": f"{checkpoint}.safetensors"}
         for name, content in (("config.json", settings), ("ui-config.json", UI_DEFAULTS)):
             (self.data_dir / name).write_text(json.dumps(content), encoding="utf-8")
 
@@ -210,7 +198,7 @@ class WebUI:
     def start(self, timeout: float = 300) -> None:
         """Start the process and wait until the API answers and the model is loaded."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        command = [str(self.python), "launch.py", *FLAGS, *self.flags]
+        command = [str(self.python), "launch.py", *self.flags]
         command += ["--data-dir", str(self.data_dir), "--port", str(self.port)]
         mark = self.mark()
         with self.log_path.open("ab") as log:
@@ -337,6 +325,8 @@ class WebUI:
     def use(self, checkpoint: str) -> None:
         """Load a checkpoint by its name without extension and keep it selected."""
         self.set_options(sd_model_checkpoint=self.title(checkpoint))
+        if self.host.lazy:
+            self.run("from modules import sd_models\nsd_models.forge_model_reload()")
 
     def title(self, checkpoint: str) -> str:
         """The host's title of a checkpoint, which the refiner and options accept."""
@@ -355,7 +345,9 @@ class WebUI:
         return self._generate("img2img", checkpoint, payload)
 
     def _generate(self, kind: str, checkpoint: str | None, payload: dict[str, Any]) -> Generated:
-        body = PAYLOAD | payload
+        body = PAYLOAD | dict(self.host.payload) | payload
+        if "hr_upscaler" in body:
+            body["hr_upscaler"] = self.host.upscaler
         if checkpoint is not None:
             override = {"sd_model_checkpoint": checkpoint, **body.get("override_settings", {})}
             body["override_settings"] = override

@@ -6,7 +6,9 @@ import contextlib
 import copy
 import functools
 import gc
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 from aesthetic_clip.clip.text_encoder import OpenClipTextEncoder, TextEncoder, TransformersTextEncoder
 
-from ..support.checkpoints import open_clip_config
+from ..support.checkpoints import open_clip_config, write_text_projection
 from ..support.towers import END, START, padded, plain_method
 from .conftest import Before, Passes
 from .host import WRAPPED, Host, tensors
@@ -93,6 +95,24 @@ def test_a_changed_embedding_file_recomputes(host: Host) -> None:
         assert not same(host.encode(ON | {"embedding": "edited"}).positive, before.positive)
     finally:
         file.unlink()
+
+
+def test_another_text_projection_recomputes(host: Host, passes: Passes, tmp_path: Path) -> None:
+    """Named in the settings, or the file of that name a new one."""
+    file = tmp_path / "model.safetensors"
+    before = host.encode(ON)
+    write_text_projection(file, seed=70)
+    with host.options(aesthetic_text_projection=str(file)):
+        named = host.encode(ON)
+        passes.count = 0
+        host.encode(ON)
+        assert passes.count == 0
+        write_text_projection(file, seed=71)
+        os.utime(file, (1, 1))  # two writes can be nearer than the clock tells
+        changed = host.encode(ON)
+    assert not same(named.positive, before.positive)
+    assert not same(changed.positive, named.positive)
+    assert same(host.encode(ON).positive, before.positive)
 
 
 @pytest.mark.parametrize(

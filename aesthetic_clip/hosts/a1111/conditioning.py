@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Hashable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,8 @@ from ...method.session import Report, Session
 from ...method.taste import Taste
 from . import options
 from .encoders import host_encoders
-from .schedules import in_part
+from .layers import Layers
 from .webui_encoder import WebUIEncoder
-
-ENCODE = "encode_with_transformers"
 
 
 @dataclass
@@ -32,8 +29,6 @@ class Conditioning:
         taste: where to.
         memo: chunks that this job personalised already; the hires pass asks for the same ones again.
         networks: the prompt's extra networks, which change the text encoder, as text.
-        part: the sampling steps that read it, where not all of them do.
-        total: sampling steps.
         interrupted: the user stopped it; the rest is as without it, and must not be kept.
         report: what was done; None if the WebUI's cache answered.
     """
@@ -41,8 +36,6 @@ class Conditioning:
     taste: Taste
     memo: MutableMapping[Hashable, Encoded]
     networks: str = ""
-    part: range | None = None
-    total: int = 0
     interrupted: bool = False
     report: Report | None = None
 
@@ -51,11 +44,7 @@ class Conditioning:
 
         def personalised(model: Any, *args: Any, **kwargs: Any) -> Any:
             with self._hooked(model):
-                conds = function(model, *args, **kwargs)
-            if self.part is None:
-                return conds
-            with _unnoted(model):
-                return in_part(function(model, *args, **kwargs), conds, self.part, self.total)
+                return function(model, *args, **kwargs)
 
         return personalised
 
@@ -68,24 +57,11 @@ class Conditioning:
         with contextlib.ExitStack() as stack:
             for host in session.fitting(hosts):
                 stand_in = _StandIn(self, session, host, checkpoint)
-                stack.enter_context(_replaced(host.owner, ENCODE, stand_in))
+                stack.enter_context(_replaced(host.owner, host.encoding, stand_in))
             try:
                 yield
             finally:
                 shared.state.textinfo = None
-
-
-@contextlib.contextmanager
-def _unnoted(model: Any) -> Iterator[None]:
-    """Encode the same prompts once more, without noting for the picture's parameters what was noted already."""
-    notes = [note for host in host_encoders(model) for note in host.notes()]
-    before = [copy.copy(note) for note in notes]
-    try:
-        yield
-    finally:
-        for note, kept in zip(notes, before):
-            note.clear()
-            note.extend(kept) if isinstance(note, list) else note.update(kept)
 
 
 def _watch(_done: int, _total: int, line: str) -> None:
@@ -111,46 +87,49 @@ def _replaced(owner: Any, name: str, replacement: Callable[..., Any]) -> Iterato
 
 
 class _StandIn:
-    """Stands in for one encoder's ``encode_with_transformers``."""
+    """Stands in for one encoder's method that encodes tokens."""
 
     def __init__(self, job: Conditioning, session: Session, host: WebUIEncoder, checkpoint: Hashable) -> None:
         self.job, self.session, self.host, self.checkpoint = job, session, host, checkpoint
-        self.ordinary: Callable[[Tensor], Tensor] = getattr(host.owner, ENCODE)
+        self.ordinary: Callable[[Tensor], Any] = getattr(host.owner, host.encoding)
         self.settled = False
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Hidden states (B, T, C) for ids (B, T), as the WebUI expects them, ``.pooled`` included."""
+    def __call__(self, tokens: Tensor) -> Any:
+        """What the WebUI expects for ids (B, T)."""
         fixes = self.host.fixes
+        layers = Layers(self.host.module)
         # First of all as ever: this loads the model to its device and patches LoRA into the weights.
         ordinary = self.ordinary(tokens)
         if not self.settled:
             self.host.settle(tokens)
             self.settled = True
-        rows = list(ordinary.split(1))
-        pooled = getattr(ordinary, "pooled", None)
+        hidden, pooled = self.host.read(ordinary)
+        rows = list(hidden.split(1))
         pooled_rows: list[Any] = [None] * len(rows) if pooled is None else list(pooled.split(1))
         try:
-            for row, ids in enumerate(tokens):
-                end = ids.tolist().index(self.host.owner.id_end)
-                if end > 1 and not self.job.interrupted:  # an empty chunk has nothing to move
-                    chunk = Chunk(ids, end, (rows[row], pooled_rows[row]), self._encode)
-                    encoded = self._personalised(chunk, fixes[row] if fixes else [])
-                    rows[row], pooled_rows[row] = encoded.hidden, encoded.pooled
+            with layers.around_passes():
+                for row, ids in enumerate(tokens):
+                    end = ids.tolist().index(self.host.reader.id_end)
+                    if end > 1 and not self.job.interrupted:  # an empty chunk has nothing to move
+                        chunk = Chunk(ids, end, (rows[row], pooled_rows[row]), self._encode)
+                        encoded = self._personalised(chunk, fixes[row] if fixes else [], layers)
+                        rows[row], pooled_rows[row] = encoded.hidden, encoded.pooled
         except Interrupted:
             self.job.interrupted = True
-        hidden = torch.cat(rows)
-        if pooled is not None:
-            hidden.pooled = torch.cat(pooled_rows)  # type: ignore[attr-defined]
-        return hidden
+        return self.host.written(torch.cat(rows), None if pooled is None else torch.cat(pooled_rows))
 
     def _encode(self, one: Tensor) -> tuple[Tensor, Tensor | None]:
-        hidden = self.ordinary(one)
-        return hidden, getattr(hidden, "pooled", None)
+        return self.host.read(self.ordinary(one))
 
-    def _personalised(self, chunk: Chunk, fixes: Sequence[Any]) -> Encoded:
+    def _personalised(self, chunk: Chunk, fixes: Sequence[Any], layers: Layers) -> Encoded:
         key = (self.checkpoint, self.host.fixes_key(fixes), shared.opts.CLIP_stop_at_last_layers, self.job.networks)
-        try:
+
+        def before_pass(_step: int) -> None:
+            layers.rewind()
             # The token table eats the textual inversions at every pass.
-            return self.session.personalised(self.host, chunk, lambda step: self.host.put_fixes([fixes]), key)
+            self.host.put_fixes([fixes])
+
+        try:
+            return self.session.personalised(self.host, chunk, before_pass, key)
         finally:
             self.host.put_fixes(None)

@@ -11,9 +11,10 @@ from ...errors import AestheticError
 from ...spaces import Space
 from .engines import engine_encoders
 from .hijack import hijack_encoders
+from .sd3 import sd3_encoders
 from .webui_encoder import WebUIEncoder
 
-FAMILIES: tuple[Callable[[Any], list[WebUIEncoder]], ...] = (engine_encoders, hijack_encoders)
+FAMILIES: tuple[Callable[[Any], list[WebUIEncoder]], ...] = (engine_encoders, sd3_encoders, hijack_encoders)
 """Each finds the encoders of models as its family holds them, and none in others; what a model has decides."""
 
 

@@ -7,36 +7,33 @@ and a memory manager decides what is on the GPU.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ...clip.completed import Completed, CompletedTextEncoder, missing_layers
-from ...clip.text_encoder import TextEncoder, TransformersTextEncoder, Weights
+from ...clip.text_encoder import TextEncoder, TransformersTextEncoder
 from ...clip.text_projection import find_text_projection
 from ...errors import AestheticError
 from ...method.optimize import Memory, bytes_needed
 from ...spaces import VIT_H, VIT_L, Space, space_of
+from .folding import Folding
 from .options import projection_sources
 from .webui_encoder import WebUIEncoder
 
 _PLACES = ("text_processing_engine", "text_processing_engine_l", "text_processing_engine_g")
-_ONLINE = "forge_online_loras"
-_SCALE = "scale_weight"
 
 
 class EngineEncoder(WebUIEncoder):
     """An engine: ``text_encoder.transformer`` is the model, ``embeddings.fixes`` the textual inversions."""
 
     def __init__(self, engine: Any, model: Any) -> None:
-        self.owner, self.model = engine, model
+        self.owner = self.reader = engine
+        self.model = model
 
     @property
     def space(self) -> Space:
@@ -68,19 +65,17 @@ class EngineEncoder(WebUIEncoder):
         )
 
     @property
+    def module(self) -> nn.Module:
+        module: nn.Module = self.owner.text_encoder.transformer
+        return module
+
+    @property
     def fixes(self) -> Sequence[Sequence[Any]] | None:
         fixes: Sequence[Sequence[Any]] | None = self.owner.embeddings.fixes
         return fixes
 
     def put_fixes(self, fixes: Sequence[Sequence[Any]] | None) -> None:
         self.owner.embeddings.fixes = fixes
-
-    def notes(self) -> list[list[Any] | dict[str, Any]]:
-        # Forge has them in the engines' module, Neo in its dynamic arguments.
-        module = sys.modules[type(self.owner).__module__]
-        holders = (module, getattr(module, "dynamic_args", None))
-        found = (getattr(holder, "last_extra_generation_params", None) for holder in holders)
-        return [notes for notes in found if notes is not None]
 
     def load(self) -> None:
         importlib.import_module("backend.memory_management").load_model_gpu(self.model.forge_objects.clip.patcher)
@@ -92,64 +87,12 @@ class EngineEncoder(WebUIEncoder):
         memory.load_models_gpu([self.model.forge_objects.clip.patcher], memory_required=room)
 
 
-class _Folding(TextEncoder):
-    """A CLIP whose layers may add LoRA, or a scale, to their weights in every forward pass."""
-
-    folded = (_ONLINE, _SCALE)
-
-    def is_trained(self, name: str) -> bool:
-        return super().is_trained(name) and not name.endswith(_SCALE)  # type: ignore[safe-super]
-
-    def weights(self, ids: Tensor) -> Weights:
-        weights = super().weights(ids)
-        for name in [name for name in weights.fixed if name.endswith(_SCALE)]:
-            del weights.fixed[name]
-        for name, layer in self.module.named_modules():
-            for kind in ("weight", "bias"):
-                if (key := f"{name}.{kind}") in weights.parameters:
-                    weights.parameters[key] = _as_computed(layer, kind, weights.parameters[key])
-        return weights
-
-    def call(self, function: Callable[..., Any], weights: Weights, *args: Any) -> Any:
-        with _taken_off(self.module, self.folded):
-            return super().call(function, weights, *args)
-
-
-class _EngineTextEncoder(_Folding, TransformersTextEncoder):
+class _EngineTextEncoder(Folding, TransformersTextEncoder):
     """The CLIP of an engine."""
 
 
-class _CompletedEngineTextEncoder(_Folding, CompletedTextEncoder):
+class _CompletedEngineTextEncoder(Folding, CompletedTextEncoder):
     """The CLIP of an SD 2.x engine, and the layer that it lacks."""
-
-
-def _as_computed(layer: nn.Module, kind: str, value: Tensor) -> Tensor:
-    """A weight with what the layer adds to it before it computes (backend/operations.py, ``get_weight_and_bias``)."""
-    scale = getattr(layer, _SCALE, None) if kind == "weight" else None
-    patches = (getattr(layer, _ONLINE, None) or {}).get(kind)
-    if scale is None and patches is None:
-        return value
-    value = value.float()
-    if scale is not None:
-        value = value * scale.detach().to(value)
-    if patches is not None:
-        merge = importlib.import_module("backend.patcher.lora").merge_lora_to_weight
-        value = merge(patches=patches, weight=value, key=f"online {kind} lora", computation_dtype=torch.float32)
-    return value
-
-
-@contextlib.contextmanager
-def _taken_off(module: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    """Without these attributes of the layers, for a while."""
-    with contextlib.ExitStack() as stack:
-        for layer in module.modules():
-            for name in names:
-                if name in layer.__dict__:
-                    stack.callback(layer.__dict__.__setitem__, name, layer.__dict__.pop(name))
-                if (scale := layer._parameters.get(name)) is not None:
-                    stack.callback(layer._parameters.__setitem__, name, scale)
-                    layer._parameters[name] = None
-        yield
 
 
 def _own_projection(transformer: Any) -> Tensor | None:

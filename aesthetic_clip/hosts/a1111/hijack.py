@@ -11,7 +11,7 @@ from typing import Any
 import safetensors
 import torch
 from modules import devices
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...clip.text_encoder import OpenClipTextEncoder, TextEncoder, TransformersTextEncoder
 from ...clip.text_projection import find_text_projection
@@ -26,7 +26,8 @@ class HijackEncoder(WebUIEncoder):
     """A wrapper with ``wrapped``, the model, and ``hijack``, which holds the textual inversions."""
 
     def __init__(self, wrapper: Any, model: Any) -> None:
-        self.owner, self.model = wrapper, model
+        self.owner = self.reader = wrapper
+        self.model = model
 
     @property
     def space(self) -> Space:
@@ -37,15 +38,17 @@ class HijackEncoder(WebUIEncoder):
         return _text_encoder(self.owner, self.model)
 
     @property
+    def module(self) -> nn.Module:
+        module: nn.Module = _transformers(self.owner) or _open_clip(self.owner)
+        return module
+
+    @property
     def fixes(self) -> Sequence[Sequence[Any]] | None:
         fixes: Sequence[Sequence[Any]] | None = self.owner.hijack.fixes
         return fixes
 
     def put_fixes(self, fixes: Sequence[Sequence[Any]] | None) -> None:
         self.owner.hijack.fixes = fixes
-
-    def notes(self) -> list[list[Any] | dict[str, Any]]:
-        return [self.owner.hijack.comments, self.owner.hijack.extra_generation_params]
 
     def settle(self, tokens: Tensor) -> None:
         # SD 2.x stops one layer early, so that its last layer has not seen this prompt's LoRA yet.

@@ -9,20 +9,29 @@ from typing import Any
 def text_encoder() -> list[Any]:
     """What a text encoder must be the same in, after whatever happened.
 
-    The hash of all weights; then, empty in a sound one, modules with hooks, parameters with gradients, and modules
-    with a replaced encoding.
+    The hash of all weights and of whether they want gradients; then, empty in a sound one, modules with hooks,
+    parameters with gradients, and objects with a replaced encoding.
     """
     from modules import shared
 
     model = shared.sd_model
-    conditioner = getattr(model, "conditioner", None) or model.cond_stage_model
-    sha = hashlib.sha256()
+    forge = getattr(model, "forge_objects", None)
+    conditioner = (
+        forge.clip.cond_stage_model
+        if forge is not None
+        else getattr(model, "conditioner", None) or model.cond_stage_model
+    )
+    sha = hashlib.sha256(str([p.requires_grad for p in conditioner.parameters()]).encode())
     for name, tensor in sorted(conditioner.state_dict().items()):
         sha.update(name.encode())
         sha.update(tensor.cpu().contiguous().numpy().tobytes())
     hooks = [name for name, module in conditioner.named_modules() if module._forward_hooks]
-    grads = [name for name, p in conditioner.named_parameters() if p.requires_grad or p.grad is not None]
-    left = [name for name, module in conditioner.named_modules() if "encode_with_transformers" in vars(module)]
+    grads = [name for name, p in conditioner.named_parameters() if p.grad is not None]
+    encoders = dict(conditioner.named_modules())
+    encoders |= {name: part for name, part in vars(model).items() if name.startswith("text_processing_engine")}
+    encoders |= dict(enumerate(getattr(getattr(model, "conditioner", None), "embedders", ())))
+    encoders["cond_stage_model"] = getattr(model, "cond_stage_model", None)
+    left = [str(name) for name, part in encoders.items() if "encode_with_transformers" in getattr(part, "__dict__", {})]
     return [sha.hexdigest(), hooks, grads, left]
 
 

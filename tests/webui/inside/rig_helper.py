@@ -1,8 +1,8 @@
 """The rig's own extension, put into the WebUI by :meth:`..webui.WebUI.prepare`.
 
-Three things need code inside the host: the small open_clip architectures have to be registered; checkpoints with
-equal configurations have to share one, as published SD1 checkpoints do, or the host would never reload weights into
-a model it keeps; and tests look inside.
+Three things need code inside the host: the small text towers have to be made known; checkpoints with equal
+configurations have to share one, as published SD1 checkpoints do, or the host would never reload weights into a
+model it keeps; and tests look inside.
 """
 
 from __future__ import annotations
@@ -14,29 +14,44 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import open_clip
 from fastapi import Body, FastAPI
-from modules import script_callbacks, sd_models_config, shared
+from modules import script_callbacks, shared
+from transformers import CLIPTextConfig
 
 EXTENSION = "sd_webui_aesthetic_gradients"
 """What the extension's package is called in here."""
 
-open_clip.add_model_config(Path(__file__).with_name("open_clip_configs.txt").read_text(encoding="utf-8"))
+FEWER_LAYERS = {32: 3, 24: 4, 23: 3}
+"""Of ViT-bigG, of ViT-H, and of ViT-H as Forge builds it, in the small checkpoints."""
 
-if not hasattr(sd_models_config, "rig_beside"):
-    sd_models_config.rig_beside = sd_models_config.find_checkpoint_config_near_filename
-    sd_models_config.rig_seen = {}
+open_clip_configs = Path(Path(__file__).with_name("open_clip_configs.txt").read_text(encoding="utf-8"))
+if open_clip_configs.is_dir():
+    import open_clip
+    from modules import sd_models_config
 
+    open_clip.add_model_config(open_clip_configs)
 
-def shared_config(info: Any) -> str | None:
-    path = sd_models_config.rig_beside(info)
-    if path is None:
-        return None
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return str(sd_models_config.rig_seen.setdefault(digest, path))
+    if not hasattr(sd_models_config, "rig_beside"):
+        sd_models_config.rig_beside = sd_models_config.find_checkpoint_config_near_filename
+        sd_models_config.rig_seen = {}
 
+    def shared_config(info: Any) -> str | None:
+        path = sd_models_config.rig_beside(info)
+        if path is None:
+            return None
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return str(sd_models_config.rig_seen.setdefault(digest, path))
 
-sd_models_config.find_checkpoint_config_near_filename = shared_config
+    sd_models_config.find_checkpoint_config_near_filename = shared_config
+else:
+    # The hosts that know checkpoints by their shapes have the towers' sizes in files of their own.
+    build = getattr(CLIPTextConfig, "rig_build", CLIPTextConfig.__init__)
+
+    def with_fewer_layers(self: CLIPTextConfig, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        self.num_hidden_layers = FEWER_LAYERS.get(self.num_hidden_layers, self.num_hidden_layers)
+
+    CLIPTextConfig.rig_build, CLIPTextConfig.__init__ = build, with_fewer_layers
 
 _loaded: dict[str, ModuleType] = {}
 
