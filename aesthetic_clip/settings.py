@@ -393,6 +393,29 @@ class Settings:
         row=1,
         fold="",
     )
+    guidance_start: float = setting(
+        Kind.NUMBER,
+        0.0,
+        "Starting aesthetic step",
+        "Aesthetic guidance start",
+        "Where the personalised prompt takes over from the ordinary one, as a part of the sampling steps, as in "
+        "ControlNet. Early steps lay the picture out, late ones make its surface.",
+        minimum=0,
+        maximum=1,
+        step=0.01,
+        row=7,
+    )
+    guidance_end: float = setting(
+        Kind.NUMBER,
+        1.0,
+        "Ending aesthetic step",
+        "Aesthetic guidance end",
+        "Where the ordinary prompt takes over again, as a part of the sampling steps.",
+        minimum=0,
+        maximum=1,
+        step=0.01,
+        row=7,
+    )
 
     @classmethod
     def knobs(cls) -> tuple[Knob, ...]:

@@ -16,6 +16,9 @@ from .knobs import knob_arguments, settings_of
 from .model import PAPERS_MODEL, add_model, add_prompts, encode, load_model, prompts_of
 from .terminal import say
 
+_OF_THE_SAMPLING = ("guidance_start", "guidance_end")
+"""Knobs that a file of prompt embeddings can't carry."""
+
 
 class Encode(Command):
     name = "encode"
@@ -33,7 +36,7 @@ class Encode(Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_prompts(parser)
         add_model(parser, PAPERS_MODEL)
-        knob_arguments(parser)
+        knob_arguments(parser, leave_out=_OF_THE_SAMPLING)
         parser.add_argument(
             "--output", type=Path, required=True, metavar="FILE", help="where to write them, a .safetensors"
         )
@@ -48,7 +51,7 @@ class Encode(Command):
             )
         if args.output.exists() and not args.overwrite:
             raise AestheticError(f"There is already something at {args.output}.", remedy=Remedy.OVERWRITE)
-        prompts, settings = prompts_of(args), settings_of(args, Settings())
+        prompts, settings = prompts_of(args), settings_of(args, Settings(), leave_out=_OF_THE_SAMPLING)
         arguments.try_folder(args.output.absolute().parent)
         encoded = encode(load_model(args), args, prompts, settings, arguments.library_of(args))
         metadata = {
@@ -59,6 +62,6 @@ class Encode(Command):
         }
         import safetensors.torch
 
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in encoded.arguments().items()}
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in encoded.tensors().items()}
         write_atomically(args.output, safetensors.torch.save(tensors, metadata))
         say(args.output)

@@ -15,6 +15,7 @@ from ..errors import AestheticError
 from ..geometry import mean_direction, unit
 from ..settings import AUTOMATIC, BY_NAME, CUSTOM, Settings
 from ..spaces import Space
+from .part import is_empty
 from .tags import Tag
 from .targets import Target, target_of
 
@@ -90,12 +91,20 @@ def taste(
     Raises:
         AestheticError: an embedding can't be loaded, tags contradict each other,
             the embeddings have no space in common or cancel each other out, or the
-            centre lacks a space of theirs or is no other than they.
+            centre lacks a space of theirs or is no other than they; the part of the
+            sampling ends before it starts.
     """
     settings, by_tags = _with_tags(settings, tags)
     weights = _weights(settings, tags)
     uncentred = settings.has_centre and not settings.centre_strength
-    if not weights or not settings.steps or not settings.lr or settings.strength == 0 or uncentred:
+    if (
+        is_empty(settings)
+        or not weights
+        or not settings.steps
+        or not settings.lr
+        or settings.strength == 0
+        or uncentred
+    ):
         return None
     loaded = {name: load(name) for name in dict.fromkeys(name for name, _ in weights)}
     embeddings = [loaded[name] for name, _ in weights]

@@ -32,7 +32,15 @@ def test_order_and_infotext_keys_are_those_of_the_first_extension() -> None:
         "text_negative",
     ]
     # Positions are what API clients count: new knobs come after these.
-    assert names[8:] == ["negative_prompt", "centre", "centre_strength", "strength", "preset"]
+    assert names[8:] == [
+        "negative_prompt",
+        "centre",
+        "centre_strength",
+        "strength",
+        "preset",
+        "guidance_start",
+        "guidance_end",
+    ]
     assert [knob.infotext for knob in KNOBS[:8]] == [
         "Aesthetic weight",
         "Aesthetic steps",

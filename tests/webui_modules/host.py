@@ -356,6 +356,19 @@ class Host:
         p.sample = stop
         return self._run(p, run)
 
+    def conditioning(self, aesthetic: object = None, **payload: Any) -> Any:
+        """What the WebUI's prompt parser and this extension make of the prompt, as the sampler would get it."""
+        p, run = self._job(aesthetic, **payload)
+        found = []
+
+        def stop(**_: Any) -> None:
+            found.append(p.c)
+            raise _Encoded
+
+        p.sample = stop
+        self._run(p, run)
+        return found[0]
+
     def _job(self, aesthetic: object, checkpoint: Path | None = None, **payload: Any) -> tuple[Any, Callable[[], Any]]:
         checkpoint = checkpoint or self.assets.sd1_a
         model = self.model(checkpoint)

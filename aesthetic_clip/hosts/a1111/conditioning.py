@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Hashable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from ...method.taste import Taste
 from . import options
 from .encoders import host_encoders
 from .layers import Layers
+from .schedules import in_part
 from .webui_encoder import WebUIEncoder
 
 
@@ -29,6 +31,8 @@ class Conditioning:
         taste: where to.
         memo: chunks that this job personalised already; the hires pass asks for the same ones again.
         networks: the prompt's extra networks, which change the text encoder, as text.
+        part: the sampling steps that read it, where not all of them do.
+        total: sampling steps.
         interrupted: the user stopped it; the rest is as without it, and must not be kept.
         report: what was done; None if the WebUI's cache answered.
     """
@@ -36,6 +40,8 @@ class Conditioning:
     taste: Taste
     memo: MutableMapping[Hashable, Encoded]
     networks: str = ""
+    part: range | None = None
+    total: int = 0
     interrupted: bool = False
     report: Report | None = None
 
@@ -44,7 +50,11 @@ class Conditioning:
 
         def personalised(model: Any, *args: Any, **kwargs: Any) -> Any:
             with self._hooked(model):
-                return function(model, *args, **kwargs)
+                conds = function(model, *args, **kwargs)
+            if self.part is None:
+                return conds
+            with _unnoted(model):
+                return in_part(function(model, *args, **kwargs), conds, self.part, self.total)
 
         return personalised
 
@@ -62,6 +72,19 @@ class Conditioning:
                 yield
             finally:
                 shared.state.textinfo = None
+
+
+@contextlib.contextmanager
+def _unnoted(model: Any) -> Iterator[None]:
+    """Encode the same prompts once more, without noting for the picture's parameters what was noted already."""
+    notes = [note for host in host_encoders(model) for note in host.notes()]
+    before = [copy.copy(note) for note in notes]
+    try:
+        yield
+    finally:
+        for note, kept in zip(notes, before):
+            note.clear()
+            note.extend(kept) if isinstance(note, list) else note.update(kept)
 
 
 def _watch(_done: int, _total: int, line: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,13 @@ class EngineEncoder(WebUIEncoder):
 
     def put_fixes(self, fixes: Sequence[Sequence[Any]] | None) -> None:
         self.owner.embeddings.fixes = fixes
+
+    def notes(self) -> list[list[Any] | dict[str, Any]]:
+        # Forge has them in the engines' module, Neo in its dynamic arguments.
+        module = sys.modules[type(self.owner).__module__]
+        holders = (module, getattr(module, "dynamic_args", None))
+        found = (getattr(holder, "last_extra_generation_params", None) for holder in holders)
+        return [notes for notes in found if notes is not None]
 
     def load(self) -> None:
         importlib.import_module("backend.memory_management").load_model_gpu(self.model.forge_objects.clip.patcher)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from pathlib import Path
 
 from modules import shared, ui_tempdir
@@ -42,6 +43,36 @@ def gallery_file(item: object) -> Path:
     raise AestheticError(
         "A picture of the gallery can't be read.", "It is none that the WebUI shows.", "Send it again."
     )
+
+
+def selected_file(value: object, info: object = "") -> Path:
+    """The file of the picture that is selected in a gallery.
+
+    Args:
+        value: what ``aestheticSelected`` in ``javascript/`` sends in the gallery's place.
+        info: the gallery's generation info, if it has one.
+
+    Raises:
+        AestheticError: there is none, or what was sent is no picture that the WebUI shows.
+    """
+    sent = value if isinstance(value, dict) else {}
+    count, index = (n if isinstance(n := sent.get(key), int) else -1 for key in ("count", "index"))
+    first = first_picture(info)
+    if count <= 0:
+        raise AestheticError("There is no picture yet.", do="Generate one, or select one in the gallery.")
+    if index < 0 and count - first > 1:
+        raise AestheticError("No picture is selected.", f"There are {count - first}.", "Click on one of them.")
+    if 0 <= index < first:
+        raise AestheticError("The grid of all pictures is selected.", "A taste grows by one.", "Click on one of them.")
+    return gallery_file(sent.get("item"))
+
+
+def first_picture(info: object) -> int:
+    """How many grids precede the pictures of a gallery, as its generation info says."""
+    try:
+        return max(int(json.loads(str(info or "{}")).get("index_of_first_image", 0)), 0)
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return 0
 
 
 def _written(content: bytes) -> Path:

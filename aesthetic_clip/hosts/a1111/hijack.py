@@ -50,6 +50,9 @@ class HijackEncoder(WebUIEncoder):
     def put_fixes(self, fixes: Sequence[Sequence[Any]] | None) -> None:
         self.owner.hijack.fixes = fixes
 
+    def notes(self) -> list[list[Any] | dict[str, Any]]:
+        return [self.owner.hijack.comments, self.owner.hijack.extra_generation_params]
+
     def settle(self, tokens: Tensor) -> None:
         # SD 2.x stops one layer early, so that its last layer has not seen this prompt's LoRA yet.
         with torch.no_grad():

@@ -21,14 +21,16 @@ from modules import extra_networks, processing
 from modules.processing import StableDiffusionProcessing
 
 from ...errors import AestheticError
+from ...method.part import nothing_in, part_of, steps_of
 from ...method.personalize import Encoded
 from ...method.session import STEPS_TAKEN, Report
 from ...method.tags import TAG, parse_tag, refuse_scheduled_tags
 from ...method.taste import AUTOMATIC_CENTRE, Taste, taste
 from ...settings import KNOBS, Settings
-from . import options
+from . import looking, options
 from .conditioning import Conditioning
 from .remedies import REMEDIES
+from .schedules import steps_sampled
 
 _REQUEST = "_aesthetic_request"
 _KEY = "_aesthetic_key"
@@ -160,8 +162,14 @@ def _wrap_get_conds(original: Callable[..., Any]) -> Callable[..., Any]:
             wanted, asked = _wanted(self, required_prompts, extra_network_data)
             if wanted is None:
                 return original(self, function, required_prompts, steps, caches, extra_network_data, *args, **kwargs)
-            job = Conditioning(wanted, asked.memo, _networks(extra_network_data))
-            setattr(self, _KEY, (wanted.key, options.projection_sources().key))
+            total = steps_sampled(self, steps, args[0] if args else kwargs.get("hires_steps"))
+            bounds = part_of(wanted.settings)
+            part = None if bounds is None else steps_of(bounds, total)
+            if bounds is not None and not part:
+                self.comment(f"Aesthetic Gradients: {nothing_in(bounds, total)}")
+                return original(self, function, required_prompts, steps, caches, extra_network_data, *args, **kwargs)
+            job = Conditioning(wanted, asked.memo, _networks(extra_network_data), part, total)
+            setattr(self, _KEY, (wanted.key, options.projection_sources().key, part))
             try:
                 conds = original(
                     self, job.around(function), required_prompts, steps, caches, extra_network_data, *args, **kwargs
@@ -225,7 +233,7 @@ def _wanted(p: Any, prompts: Any, extra_network_data: Any) -> tuple[Taste | None
         for prompt in {*(getattr(p, "all_prompts", None) or ()), *(getattr(p, "all_hr_prompts", None) or ())}:
             refuse_scheduled_tags(prompt)
     library = options.embeddings()
-    return taste(asked.settings, [parse_tag(tag.items) for tag in tags], library.load, library.readable), asked
+    return taste(asked.settings, [parse_tag(tag.items) for tag in tags], looking.load, library.readable), asked
 
 
 def _networks(extra_network_data: Any) -> str:

@@ -62,6 +62,9 @@ class Sd3Encoder(WebUIEncoder):
     def put_fixes(self, fixes: Sequence[Sequence[Any]] | None) -> None:
         self.reader.hijack.fixes = fixes
 
+    def notes(self) -> list[list[Any] | dict[str, Any]]:
+        return [self.reader.hijack.comments, self.reader.hijack.extra_generation_params]
+
     def settle(self, tokens: Tensor) -> None:
         """All layers have seen the prompt."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,17 @@ from torch import Tensor
 from ...create.limits import MAX_SENT
 from ...errors import AestheticError
 from ...method.session import text_feature
-from ...pages import presets, tab
+from ...pages import presets, tab, thumbs
 from ...printable import printable
 from ...settings import KNOBS
 from ...spaces import Space
 from . import options
 from .encoders import host_encoders, loaded_model, model_spaces
-from .gallery import gallery_file
+from .gallery import first_picture, gallery_file
 from .image_encoders import image_encoder
 from .jobs import Jobs, show_progress
 from .remedies import REMEDIES
+from .thumbs import ThumbRows
 
 SEND_BESIDE = {f"{name}_send_to_extras": name for name in ("txt2img", "img2img")}
 _GALLERIES = {f"{name}_gallery": name for name in ("txt2img", "img2img")}
@@ -64,29 +64,31 @@ class SendButtons:
 
 def _sent(before: object, items: object, info: object) -> Any:
     """What was sent before and the pictures of a gallery, without the grid that may precede them."""
-    try:
-        first = int(json.loads(str(info or "{}")).get("index_of_first_image", 0))
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-        first = 0
     kept, new = (item if isinstance(item, list) else [] for item in (before, items))
     try:
-        pictures = [str(gallery_file(item)) for item in [*kept, *new[max(first, 0) :]][:MAX_SENT]]
+        pictures = [str(gallery_file(item)) for item in [*kept, *new[first_picture(info) :]][:MAX_SENT]]
     except AestheticError as error:
         raise gr.Error(printable(error.told(REMEDIES))) from error
     return pictures, gr.update(open=True)
 
 
-def build(send: SendButtons) -> list[tuple[Any, str, str]]:
+def build(send: SendButtons, rows: ThumbRows) -> list[tuple[Any, str, str]]:
     """The tab, for the callback ``on_ui_tabs``."""
     with gr.Blocks(analytics_enabled=False) as page:
         accordions = _accordions()
-        lists = [(c, knob) for controls in accordions for c, knob in zip(controls, KNOBS) if knob.names_embedding]
+        lists = [
+            (c, knob) for controls in accordions.values() for c, knob in zip(controls, KNOBS) if knob.names_embedding
+        ]
         built = tab.build(_host(), lists)
         send.connect(built)
+        rows.connect(
+            built, {name: dict(zip((knob.name for knob in KNOBS), controls)) for name, controls in accordions.items()}
+        )
         # What the page is built with stays as it was at the start of the WebUI.
         built.follow(page, queue=False)
-        for controls in accordions:
+        for controls in accordions.values():
             presets.begin_with(page, controls, options.first_preset, queue=False)
+        thumbs.follow(page, options.embeddings, list(rows.rows.values()), queue=False)
     return [(page, tab.TITLE, tab.ID)]
 
 
@@ -107,14 +109,14 @@ def _host() -> tab.TabHost:
     )
 
 
-def _accordions() -> list[list[Any]]:
+def _accordions() -> dict[str, list[Any]]:
     """The controls of txt2img and of img2img on this page, in the order of the knobs."""
-    return [
-        script.controls
-        for runner in (scripts.scripts_txt2img, scripts.scripts_img2img)
+    return {
+        name: script.controls
+        for name, runner in (("txt2img", scripts.scripts_txt2img), ("img2img", scripts.scripts_img2img))
         for script in runner.alwayson_scripts
         if script.controls and Path(script.filename).parents[1] == options.EXTENSION
-    ]
+    }
 
 
 def _text_features(text: str) -> dict[Space, Tensor]:

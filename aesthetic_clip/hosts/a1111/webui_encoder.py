@@ -69,6 +69,10 @@ class WebUIEncoder(ABC):
     def settle(self, tokens: Tensor) -> None:
         """Called once after the host's own encoding of ``tokens`` (B, T), before the weights are read."""
 
+    @abstractmethod
+    def notes(self) -> list[list[Any] | dict[str, Any]]:
+        """Where the host notes, while it encodes, what it tells under the picture and in its parameters."""
+
     def load(self) -> None:  # noqa: B027 - nothing to do where encoding does it
         """Put the model on its device, outside a job, which would have done it."""
 

@@ -21,7 +21,8 @@ from .encoders import pipeline_encoders
 from .models import load_pipeline, own_tower
 from .noise import Noise
 from .private import borrowed
-from .prompts import PromptEmbeddings, encode_prompts
+from .prompt_embeddings import PartOfSampling, PromptEmbeddings
+from .prompts import encode_prompts
 
 
 class Generator:
@@ -176,24 +177,27 @@ class Generator:
         Raises:
             AestheticError: not enough memory.
         """
-        rows = [one.arguments() for one in encoded]
+        part = PartOfSampling(encoded)
         own_width, own_height = self.size
         # On the CPU, so that a seed means the same everywhere.
         generator: Any = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         more: dict[str, Any] = {}
         if noise is not None:
             generator = noise.generator
-            more["latents"] = noise.batch(len(rows), fixed_noise, drawn=eta > 0).to(self.device, self.pipe.unet.dtype)
-        if progress is not None:
+            more["latents"] = noise.batch(len(encoded), fixed_noise, drawn=eta > 0).to(
+                self.device, self.pipe.unet.dtype
+            )
 
-            def after_step(_pipe: Any, step: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        def after_step(pipe: Any, step: int, time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            if progress is not None:
                 progress(step + 1, steps, "")
-                return tensors
+            return part(pipe, step, time, tensors)
 
-            more["callback_on_step_end"] = after_step
+        more["callback_on_step_end"] = after_step
+        more["callback_on_step_end_tensor_inputs"] = part.tensor_inputs
         try:
             return self.pipe(
-                **{name: torch.cat([row[name] for row in rows]) for name in rows[0]},
+                **part.begin(),
                 # The pipeline takes neither height nor width unless it gets both.
                 width=width or own_width,
                 height=height or own_height,
@@ -205,7 +209,7 @@ class Generator:
             ).images
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             raise AestheticError(
-                f"There was not enough memory for {len(rows)} pictures at once.",
+                f"There was not enough memory for {len(encoded)} pictures at once.",
                 f"They have {width or own_width} x {height or own_height} pixels each.",
                 "Make fewer at once, or choose a smaller size.",
                 Remedy.MEMORY,

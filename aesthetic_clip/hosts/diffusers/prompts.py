@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from ...embeddings.embedding import SUFFIXES, Embedding, load
 from ...embeddings.library import Library
 from ...errors import AestheticError
+from ...method.part import part_of
 from ...method.personalize import Chunk
 from ...method.session import Session
 from ...method.tags import TAG, Tag, parse_tag
@@ -24,41 +25,10 @@ from ...progress import Progress, part, silent
 from ...settings import Settings
 from .encoders import PipelineEncoder, pipeline_encoders
 from .private import borrowed
+from .prompt_embeddings import OUTPUTS, PromptEmbeddings
 
 _TAG = re.compile(rf"<{TAG}:([^<>]*)>")
 _EMPTY = 1  # place of the end-of-text token in a prompt without words
-
-
-@dataclass(frozen=True)
-class PromptEmbeddings:
-    """What a pipeline takes in place of prompts; all in its dtype and on its device.
-
-    Attributes:
-        prompt_embeds: (B, T, C), one row per prompt.
-        negative_prompt_embeds: (B, T, C), None without guidance.
-        pooled_prompt_embeds: (B, P), SDXL only.
-        negative_pooled_prompt_embeds: (B, P), SDXL with guidance only.
-        similarities: for each prompt, by CLIP space, the cosine similarity to the
-            embedding before each step and after the last; empty where nothing moved.
-        left_alone: the CLIP spaces of text encoders that an embedding had no vector for.
-        found: for each prompt, as generation parameters, what was found where the settings leave it open.
-    """
-
-    prompt_embeds: Tensor
-    negative_prompt_embeds: Tensor | None = None
-    pooled_prompt_embeds: Tensor | None = None
-    negative_pooled_prompt_embeds: Tensor | None = None
-    similarities: tuple[Mapping[str, tuple[float, ...]], ...] = ()
-    left_alone: tuple[str, ...] = ()
-    found: tuple[Mapping[str, str], ...] = ()
-
-    def arguments(self) -> dict[str, Tensor]:
-        """Keyword arguments for the pipeline, those that there are: ``pipe(**embeddings.arguments())``."""
-        return {name: tensor for name in _OUTPUTS if (tensor := getattr(self, name)) is not None}
-
-
-# In the order in which SDXL's encode_prompt returns them; SD 1.x and 2.x return the first two.
-_OUTPUTS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 
 
 def encode_prompts(
@@ -132,17 +102,24 @@ def encode_prompts(
             rows.append(work.run(text, negative, part(progress, before, total)))
             before += work.steps
         progress(total, total, "")
-    joined = [None if column[0] is None else torch.cat(column) for column in zip(*(outputs for outputs, _ in rows))]
+    ordinary, personalised, similarities = zip(*rows)
+    bounds = part_of(settings)
     return PromptEmbeddings(
-        **_named(joined),
-        similarities=tuple(numbers for _, numbers in rows),
+        **_named(_joined(personalised)),
+        similarities=similarities,
         left_alone=tuple(dict.fromkeys(name for work in works for name in work.left_alone)),
         found=tuple(work.found for work in works),
+        part=bounds,
+        ordinary=None if bounds is None else PromptEmbeddings(**_named(_joined(ordinary))),
     )
 
 
 def _named(outputs: Sequence[Tensor | None]) -> dict[str, Any]:
-    return dict(zip(_OUTPUTS, outputs))
+    return dict(zip(OUTPUTS, outputs))
+
+
+def _joined(rows: Sequence[Sequence[Tensor | None]]) -> list[Tensor | None]:
+    return [None if column[0] is None else torch.cat(column) for column in zip(*rows)]
 
 
 def _one_each(negative: str | Sequence[str] | None, count: int) -> list[str] | None:
@@ -234,8 +211,8 @@ class _Work:
 
     def run(
         self, text: str, negative: str | None, progress: Progress
-    ) -> tuple[list[Tensor | None], dict[str, tuple[float, ...]]]:
-        """The outputs of ``encode_prompt`` for this prompt, and the similarities by CLIP space."""
+    ) -> tuple[list[Tensor | None], list[Tensor | None], dict[str, tuple[float, ...]]]:
+        """The outputs of ``encode_prompt`` for this prompt, the personalised ones, and the similarities by CLIP space."""
         negatives = None if negative is None else [negative]
 
         def encode() -> list[Tensor | None]:
@@ -245,10 +222,11 @@ class _Work:
         with contextlib.ExitStack() as stack:
             for host, seen in zip(self.encoders, ids):
                 stack.callback(host.module.register_forward_pre_hook(_recorder(seen), with_kwargs=True).remove)
-            outputs = encode()
+            ordinary = encode()
+        outputs = list(ordinary)
         similarities: dict[str, tuple[float, ...]] = {}
         if self.session is None:
-            return outputs, similarities
+            return ordinary, outputs, similarities
         first, done = 0, 0
         for host, seen in zip(self.encoders, ids):
             channels = slice(first, first + host.width)
@@ -265,7 +243,7 @@ class _Work:
                     if side == 0:
                         similarities[host.space.name] = numbers
                 done += self.session.taste.settings.steps
-        return outputs, similarities
+        return ordinary, outputs, similarities
 
     def _move(
         self,

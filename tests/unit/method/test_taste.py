@@ -106,6 +106,8 @@ def test_the_key_tells_every_knob_and_every_vector_apart() -> None:
         "centre": "two",
         "centre_strength": 3.0,
         "strength": 0.4,
+        "guidance_start": 0.2,
+        "guidance_end": 0.8,
     }
     # A preset is its values.
     assert changed.keys() == {knob.name for knob in KNOBS} - {"preset"}

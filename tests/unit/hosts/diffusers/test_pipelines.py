@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import typing
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 pytest.importorskip("diffusers")
 
@@ -161,8 +163,8 @@ UNLIKE_SD: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_its_pictures_change(name: str, bases: dict[bool, Any], tower: Path) -> None:
+def ready(name: str, bases: dict[bool, Any]) -> Any:
+    """The pipeline, for pictures in a few steps."""
     cls = getattr(diffusers, name)
     pipe = built(cls, bases[is_xl(cls)])
     if name in UNLIKE_SD:
@@ -170,20 +172,27 @@ def test_its_pictures_change(name: str, bases: dict[bool, Any], tower: Path) -> 
     scheduler = {"LatentConsistencyModelPipeline": "LCMScheduler"}.get(name, "DDIMScheduler")
     pipe.scheduler = getattr(diffusers, scheduler)()
     pipe.set_progress_bar_config(disable=True)
+    return pipe
 
-    def pictures(settings: Settings) -> Any:
-        more: dict[str, Any] = {"negative_prompt": NEGATIVE}
-        encoded = encode_prompts(pipe, PROMPT, settings, BOTH, text_tower=tower, **more)
-        draw = torch.Generator().manual_seed(0)
-        made = pipe(
-            **encoded.arguments(),
-            **PICTURES[name],
-            num_inference_steps=4,
-            generator=draw,
-            output_type="np",
-            **({} if "image" in PICTURES[name] else {"height": 64, "width": 64}),
-        )
-        return torch.from_numpy(made.images)
+
+def run(name: str, pipe: Any, encoded: PromptEmbeddings, steps: int = 4) -> Tensor:
+    made = pipe(
+        **encoded.arguments(),
+        **PICTURES[name],
+        num_inference_steps=steps,
+        generator=torch.Generator().manual_seed(0),
+        output_type="np",
+        **({} if "image" in PICTURES[name] else {"height": 64, "width": 64}),
+    )
+    return torch.from_numpy(made.images)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_its_pictures_change(name: str, bases: dict[bool, Any], tower: Path) -> None:
+    pipe = ready(name, bases)
+
+    def pictures(settings: Settings) -> Tensor:
+        return run(name, pipe, encode_prompts(pipe, PROMPT, settings, BOTH, text_tower=tower, negative_prompt=NEGATIVE))
 
     assert not torch.equal(pictures(SETTINGS), pictures(Settings(steps=0)))
 
@@ -193,3 +202,29 @@ def test_the_documents_list_is_what_was_tried() -> None:
     listed = {word.strip("`|,. ") for word in text.split() if word.strip("`|,. ").endswith("Pipeline")}
     assert PICTURES.keys() | REFUSED <= listed
     assert {name for name in listed if hasattr(diffusers, name)} <= CANDIDATES.keys()
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_part_of_its_steps_reads_the_personalised_prompt(
+    name: str, bases: dict[bool, Any], tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, late = ready(name, bases), dataclasses.replace(SETTINGS, guidance_start=0.5)
+    encoded = encode_prompts(pipe, PROMPT, late, BOTH, text_tower=tower, negative_prompt=NEGATIVE)
+    read: list[Tensor] = []
+    forward = pipe.unet.forward
+
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        read.append(kwargs["encoder_hidden_states"].clone())
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(pipe.unet, "forward", recorded)
+    run(name, pipe, encoded, steps=8)  # of which some take a part
+    assert encoded.ordinary is not None and len(read) >= 2
+    moved, plain = encoded.prompt_embeds[0], encoded.ordinary.prompt_embeds[0]
+
+    def holds(rows: Tensor, row: Tensor) -> bool:
+        return any(torch.equal(one, row) for one in rows)
+
+    sides = [(holds(rows, plain), holds(rows, moved)) for rows in read]
+    assert sides == sorted(sides, reverse=True)
+    assert set(sides) == {(True, False), (False, True)}

@@ -1,0 +1,58 @@
+"""👍 and 👎 beside the WebUI's galleries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modules import ui_components
+
+from ...pages import tab, thumbs
+from ...pages.forms import Field
+from . import looking, options
+from .gallery import selected_file
+from .remedies import REMEDIES
+
+_GENERATING = ("txt2img", "img2img")
+TABS = (*_GENERATING, "extras")
+_SELECTED = "aestheticSelected"
+
+
+class ThumbRows:
+    """A row under each gallery, for the selected picture in it."""
+
+    def __init__(self) -> None:
+        self._galleries: dict[str, Any] = {}
+        self._infos: dict[str, Any] = {}
+        self.rows: dict[str, thumbs.Thumbs] = {}
+
+    def after_component(self, component: Any, elem_id: str | None = None, **_: Any) -> None:
+        """Callback ``on_after_component``."""
+        for name in TABS:
+            if elem_id == f"{name}_gallery":
+                self._galleries[name] = component
+            elif elem_id == f"generation_info_{name}":
+                self._infos[name] = component
+            elif elem_id == f"image_buttons_{name}":
+                # It has just been made, and what comes now stands under it.
+                self.rows[name] = thumbs.build(_button, f"{name}_aesthetic", this=name in _GENERATING)
+
+    def connect(self, built: tab.Tab, accordions: Mapping[str, Mapping[str, Any]]) -> None:
+        """Make the rows work.
+
+        Args:
+            built: whose lists of embeddings follow.
+            accordions: by tab, the control of each knob by its name.
+        """
+        host = thumbs.ThumbsHost(options.embeddings, looking.look, looking.fetch, looking.keep, REMEDIES)
+        for name, row in self.rows.items():
+            if name not in self._galleries:
+                continue
+            parts = [shown[name] for shown in (self._galleries, self._infos) if name in shown]
+            picture: Field[Path] = Field(parts, selected_file)
+            row.connect(host, picture, built.lists, accordions.get(name, {}).get("embedding"), js=_SELECTED)
+
+
+def _button(text: str, elem_id: str, hint: str) -> Any:
+    return ui_components.ToolButton(text, elem_id=elem_id, tooltip=hint)

@@ -1,0 +1,216 @@
+"""👍 and 👎 for a picture: the row that lets a taste profile grow, for any page that shows pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..embeddings import profiles
+from ..embeddings.library import Library
+from ..embeddings.profiles import DEFAULT_NAME, Counts, Opinion, Outcome, Picture
+from ..errors import AestheticError, Remedy
+from . import forms, messages, picker
+from .forms import Field, Form, Updates
+from .markup import Markup, html
+from .picker import Lists
+
+SYMBOLS = {Opinion.LIKED: "👍", Opinion.DISLIKED: "👎"}
+_LOOKING = "Looking at the picture …"
+_ENCODER_MISSING = (Remedy.IMAGE_ENCODER, Remedy.DOWNLOAD)
+REMEDIES = dict.fromkeys(_ENCODER_MISSING, "Press 'Download the image encoder', once for all pictures.")
+
+MakeButton = Callable[[str, str, str], Any]
+"""Makes a small button of its text, its name on the page, and what it does."""
+
+
+@dataclass(frozen=True)
+class ThumbsHost:
+    """What thumbs need of the program around the page.
+
+    Attributes:
+        library: the embedding folders.
+        look: encodes a picture.
+        fetch: has the image encoders downloaded.
+        keep: makes a picture an embedding of this session, for the list of embeddings, and gives its name.
+        remedies: ways out in the program's words.
+    """
+
+    library: Callable[[], Library]
+    look: Callable[[Path], Picture]
+    fetch: Callable[[], object]
+    keep: Callable[[Picture], str]
+    remedies: Mapping[Remedy, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Thumbs:
+    """The row's components.
+
+    Attributes:
+        likes: by opinion, the buttons; several if there are several pictures.
+        this: the button "in the taste of this picture", if there is one.
+        profile: whose taste it is.
+        undo, download: buttons.
+        message: what happened.
+    """
+
+    likes: Mapping[Opinion, Any]
+    this: Any | None
+    profile: Any
+    undo: Any
+    download: Any
+    message: Any
+
+    def connect(
+        self,
+        host: ThumbsHost,
+        picture: Field[Path],
+        lists: Lists,
+        embedding: Any | None = None,
+        js: str = "",
+    ) -> None:
+        """Make the buttons work.
+
+        Args:
+            host: what only it can do.
+            picture: which picture, as the page sends it.
+            lists: of embeddings, which follow.
+            embedding: the control that chooses one, for the button "in the taste of this picture".
+            js: the page's own function that says which picture it is.
+        """
+        fields: dict[str, Field[Any]] = {
+            "picture": picture,
+            "profile": Field([self.profile], forms.checked_text("Taste", 200)),
+        }
+        remedies = {**host.remedies, **REMEDIES}
+        form = Form(fields, "message", remedies)
+        own = {"message": self.message, "profile": self.profile, "download": self.download}
+        quiet: dict[str, Any] = {"show_progress": "hidden"}
+
+        def seen(path: Path, then: Callable[[Picture], Updates]) -> Updates:
+            try:
+                return {"download": gr.update(visible=False), **then(host.look(path))}
+            except AestheticError as error:
+                missing = error.remedy in _ENCODER_MISSING
+                return {"download": gr.update(visible=missing), "message": messages.error(error, remedies)}
+
+        def rating(opinion: Opinion) -> Callable[..., Updates]:
+            def rate(picture: Path, profile: str) -> Updates:
+                library = host.library()
+                # Before anything long.
+                name = profiles.refuse_other(library, profile.strip() or DEFAULT_NAME)
+                return seen(
+                    picture, lambda seen: _after(profiles.rate(library, name, seen, opinion), host, lists, library)
+                )
+
+            return rate
+
+        def undo(profile: str) -> Updates:
+            library = host.library()
+            return _after(profiles.undo(library, profile.strip() or DEFAULT_NAME), host, lists, library)
+
+        def take(picture: Path) -> Updates:
+            def kept(picture: Picture) -> Updates:
+                name = host.keep(picture)
+                return {
+                    "embedding": gr.update(value=name),
+                    "message": messages.note("The next pictures come in the taste of this one."),
+                }
+
+            return seen(picture, kept)
+
+        def fetch() -> Updates:
+            host.fetch()
+            return {"download": gr.update(visible=False), "message": messages.note("It is there: press again.")}
+
+        for opinion, button in self.likes.items():
+            form.on(self._at_once(button, _LOOKING), rating(opinion), {**lists.outputs, **own}, js=js, **quiet)
+        form.on(self.undo.click, undo, {**lists.outputs, **own}, **quiet)
+        form.on(self._at_once(self.download, "Downloading …"), fetch, own, **quiet)
+        if self.this is not None and embedding is not None:
+            form.on(self._at_once(self.this, _LOOKING), take, {**own, "embedding": embedding}, js=js, **quiet)
+
+    def _at_once(self, button: Any, line: str) -> Callable[..., Any]:
+        """Where to listen to a button that says a line until its answer comes."""
+        said = button.click(fn=lambda: str(messages.note(line)), inputs=[], outputs=[self.message], queue=False)
+        listen: Callable[..., Any] = said.then
+        return listen
+
+
+def build(host_button: MakeButton, elem_id: str, this: bool) -> Thumbs:
+    """The row inside the current ``gr.Blocks``.
+
+    Args:
+        host_button: makes the small buttons.
+        elem_id: begins the names of all parts.
+        this: with a button "in the taste of this picture".
+    """
+    with gr.Row(elem_id=f"{elem_id}_thumbs"):
+        likes = {
+            Opinion.LIKED: host_button("👍", f"{elem_id}_like", "I like the selected picture: the taste grows by it."),
+            Opinion.DISLIKED: host_button("👎", f"{elem_id}_dislike", "I dislike the selected picture."),
+        }
+        undo = host_button("↶", f"{elem_id}_undo", "Take the last thumb of this taste back.")
+        profile = picker.dropdown(
+            [DEFAULT_NAME], value=DEFAULT_NAME, label="Taste", show_label=False, elem_id=f"{elem_id}_profile"
+        )
+        taste = (
+            gr.Button("In the taste of this picture", elem_id=f"{elem_id}_this", size="sm", min_width=220)
+            if this
+            else None
+        )
+    with gr.Row():
+        message = gr.HTML(elem_id=f"{elem_id}_message")
+        download = gr.Button("Download the image encoder", elem_id=f"{elem_id}_download", size="sm", visible=False)
+    return Thumbs(likes, taste, profile, undo, download, message)
+
+
+def follow(page: Any, library: Callable[[], Library], rows: Sequence[Thumbs], **more: Any) -> None:
+    """Have each page that is opened offer the tastes that there are, and choose the last one used."""
+    if not rows:
+        return
+
+    def fresh() -> Any:
+        offered, used = _offered(library()), profiles.last_used(library())
+        updates = [gr.update(choices=offered, value=used or DEFAULT_NAME) for _ in rows]
+        return updates if len(updates) > 1 else updates[0]
+
+    picker.on_load(page, fresh, [row.profile for row in rows], **more)
+
+
+def _offered(library: Library) -> list[str]:
+    names = [profile.name for profile in profiles.profiles(library)]
+    return names if DEFAULT_NAME in names else [*names, DEFAULT_NAME]
+
+
+def _after(outcome: Outcome, host: ThumbsHost, lists: Lists, library: Library) -> Updates:
+    counts = outcome.profile.counts
+    # The lists change only where there is another name.
+    fresh = lists.fresh() if sum(counts) <= 1 else {}
+    name = outcome.profile.name if any(counts) else DEFAULT_NAME
+    return {**fresh, "message": said(outcome), "profile": gr.update(choices=_offered(library), value=name)}
+
+
+def said(outcome: Outcome) -> Markup:
+    """What happened, in a line."""
+    counts, name = outcome.profile.counts, outcome.profile.name
+    if outcome.after is None:
+        what = "Taken back" if outcome.before else "Nothing changed"
+    elif outcome.before is outcome.after:
+        what = f"{SYMBOLS[outcome.after]} This picture is {outcome.after.value} already"
+    elif outcome.before:
+        what = f"{SYMBOLS[outcome.after]} Now {outcome.after.value}, no longer {outcome.before.value}"
+    else:
+        what = f"{SYMBOLS[outcome.after]} {outcome.after.value.capitalize()}"
+    if not any(counts):
+        return html("<p>{}: “{}” has no pictures any more.</p>", what, name)
+    return html("<p>{}: {} in “{}”.</p>", what, counted(counts), name)
+
+
+def counted(counts: Counts) -> str:
+    """Of a profile's pictures."""
+    return f"{counts.liked} liked and {counts.disliked} disliked" if counts.disliked else f"{counts.liked}"

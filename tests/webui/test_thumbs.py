@@ -1,0 +1,144 @@
+"""👍 and 👎 under the real page's galleries, and the taste of a single picture."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aesthetic_clip.embeddings import profiles
+from aesthetic_clip.embeddings.library import Library, open_library
+from aesthetic_clip.spaces import VIT_L
+
+from ..support.vision_towers import write_encoder
+from .webui import WebUI, generate_on_page
+
+EMBEDDING = "#script_txt2img_aesthetic_embeddings_embedding input"
+ACCORDION = "#script_txt2img_aesthetic_embeddings_accordion .label-wrap"
+
+
+@pytest.fixture(scope="module")
+def library(webui: WebUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """Where tastes go; the WebUI has an image encoder."""
+    encoder = write_encoder(tmp_path_factory.mktemp("encoder"), 768)
+    webui.use("sd1-a")
+    webui.set_options(aesthetic_image_encoder_768=str(encoder))
+    yield open_library([webui.data_dir / "models" / "aesthetic_embeddings"])
+    webui.set_options(aesthetic_image_encoder_768="")
+
+
+@pytest.fixture
+def taste(library: Library) -> Iterator[str]:
+    """The name of a taste that is not there yet, and gone afterwards."""
+    name = f"taste {time.monotonic_ns()}"
+    yield name
+    if name in library.names():
+        library.trash(name)
+
+
+class Thumbs:
+    """The row under a gallery of an open page."""
+
+    def __init__(self, page: Any, tab: str = "txt2img") -> None:
+        self.page, self.tab = page, tab
+
+    def find(self, part: str) -> Any:
+        return self.page.locator(f"#{self.tab}_aesthetic_{part}").first
+
+    def says(self) -> str:
+        text: str = self.page.locator(f"#{self.tab}_aesthetic_message .prose").first.inner_text()
+        return text
+
+    def press(self, part: str, expected: str, timeout: float = 60) -> str:
+        """Press a button; the message, once it matches."""
+        self.find(part).click()
+        return self.wait(expected, timeout)
+
+    def wait(self, expected: str, timeout: float = 60) -> str:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if re.search(expected, text := self.says()):
+                return text
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"it says {self.says()!r}, not {expected!r}")
+
+    def name(self, taste: str) -> None:
+        box = self.find("profile").locator("input")
+        box.click()
+        box.fill(taste)
+        box.press("Enter")
+
+    def select(self, index: int) -> None:
+        self.page.locator(f"#{self.tab}_gallery .thumbnail-item.thumbnail-small").nth(index).click()
+
+
+@pytest.fixture
+def thumbs(library: Library, page: Any) -> Thumbs:
+    return Thumbs(page)
+
+
+def embedding_shown(page: Any) -> str:
+    value: str = page.locator(EMBEDDING).input_value()
+    return value
+
+
+def until(page: Any, condition: Callable[[], bool], timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(50)
+
+
+def snap(page: Any, name: str) -> None:
+    """A screenshot, if the environment names a folder for them."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def test_liking_the_selected_picture_makes_a_taste_to_generate_with(
+    thumbs: Thumbs, page: Any, library: Library, taste: str
+) -> None:
+    page.fill("#txt2img_batch_count input[type=number]", "2")
+    page.press("#txt2img_batch_count input[type=number]", "Tab")
+    generate_on_page(page, "a photo of a cat")
+    thumbs.name(taste)
+    thumbs.select(0)
+    assert "The grid of all pictures is selected." in thumbs.press("like", "grid")
+    thumbs.select(1)
+    assert f"👍 Liked: 1 in “{taste}”." in thumbs.press("like", "Liked")
+    snap(page, "thumbs")
+    first = library.load(taste)
+    assert list(first.vectors) == [VIT_L] and first.about.liked == 1
+    thumbs.press("like", "is liked already")
+    thumbs.select(2)
+    thumbs.press("dislike", "1 liked and 1 disliked")
+    assert library.load(taste).digest != first.digest
+    thumbs.press("undo", "Taken back")
+    assert library.load(taste).digest == first.digest
+
+    page.click(ACCORDION)
+    page.click(EMBEDDING)
+    page.click(f"#script_txt2img_aesthetic_embeddings_embedding ul.options li[aria-label='{taste}']")
+    page.fill("#txt2img_batch_count input[type=number]", "1")
+    page.press("#txt2img_batch_count input[type=number]", "Tab")
+    assert f"Aesthetic embedding: {taste}" in generate_on_page(page, "a photo of a cat")
+    (picture,) = profiles.pictures(library, taste)
+    assert picture.path.endswith(".png")
+
+
+def test_in_the_taste_of_a_picture_takes_two_clicks(thumbs: Thumbs, page: Any, library: Library) -> None:
+    plain = generate_on_page(page, "a photo of a dog")
+    assert "Aesthetic" not in plain
+    before = library.names()
+    thumbs.find("this").click()
+    until(page, lambda: embedding_shown(page).startswith("this picture "))
+    name = embedding_shown(page)
+    text = generate_on_page(page, "a photo of a dog")
+    snap(page, "this-picture")
+    assert f"Aesthetic embedding: {name}" in text
+    assert library.names() == before
