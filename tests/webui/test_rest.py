@@ -23,6 +23,8 @@ from ..support.checkpoints import Assets
 from ..support.vision_towers import picture, write_encoder
 from . import hosts
 from .conftest import EXTENSION, REPOSITORY
+from .driver import asking
+from .driver import refusal as refusal_of
 from .inside import extension
 from .webui import RequestFailed, WebUI, default_python, encode_image
 
@@ -140,6 +142,70 @@ def test_images_that_are_refused(host: WebUI, images: list[str]) -> None:
     assert "None of 2 files could be used" in refusal(host, {"name": "limits", "images": junk})
     assert "The batch size is 0." in refusal(host, {"name": "limits", "images": images, "batch_size": 0})
     assert "limits" not in {entry["name"] for entry in host.get(EMBEDDINGS)}
+
+
+TASTES = "/aesthetic-gradients/v1/tastes"
+
+
+def test_a_taste_grows_and_can_be_looked_after(host: WebUI, images: list[str], shelf: Path) -> None:
+    taste = f"{TASTES}/rest%20taste"
+    liked = host.post(f"{taste}/like", {"image": images[0], "name": "first.png"})
+    assert liked == {
+        "name": "rest taste", "liked": 1, "disliked": 0, "picture": "first.png", "before": None, "after": "liked",
+    }  # fmt: skip
+    first = load(shelf / "rest taste.safetensors")
+    assert host.post(f"{taste}/like", {"image": f"data:image/png;base64,{images[0]}"})["before"] == "liked"
+    host.post(f"{taste}/like", {"image": images[1]})
+    assert host.post(f"{taste}/dislike", {"image": images[2]})["disliked"] == 1
+    assert {"name": "rest taste", "liked": 2, "disliked": 1} in host.get(TASTES)
+
+    listed = host.get(f"{taste}/pictures")
+    assert [(one["name"], one["opinion"]) for one in listed] == [("sent", "disliked"), ("sent", "liked"), ("first.png", "liked")]  # fmt: skip
+    assert host.get(f"{taste}/pictures?start=1&count=1") == listed[1:2]
+    with urllib.request.urlopen(f"{host.url}{taste}/pictures/{listed[0]['picture']}") as answer:
+        assert answer.headers["Content-Type"] == "image/jpeg" and answer.read(2) == b"\xff\xd8"
+
+    assert host.post(f"{taste}/undo", None)["after"] is None
+    assert host.request("DELETE", f"{taste}/pictures/{listed[1]['picture']}")["liked"] == 1
+    assert load(shelf / "rest taste.safetensors").digest == first.digest
+    image = host.txt2img(**asking({"embedding": "rest taste"}))
+    assert "Aesthetic embedding: rest taste" in image.infotext
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "said"),
+    [
+        ("POST", "nothing/undo", None, 404, "There is no aesthetic embedding"),
+        ("GET", "nothing/pictures", None, 404, "There is no aesthetic embedding"),
+        ("GET", "vitl/pictures", None, 422, "made in another way"),
+        ("POST", "vitl/like", "picture", 422, "made in another way"),
+        ("POST", "..%2Fup/like", "picture", 422, "can't be called"),
+        ("POST", "new/like", {"image": "no base64!"}, 422, "not base64"),
+        ("POST", "new/like", {"image": "bm8gcGljdHVyZQ=="}, 422, "sent can't be used"),
+        ("POST", "new/like", {}, 422, "image: field required"),
+        ("POST", "new/like", {"image": "", "name": "n" * 201}, 422, "at most 200"),
+    ],
+)
+def test_what_can_be_no_thumb_is_refused(
+    host: WebUI, images: list[str], shelf: Path, method: str, path: str, body: object, status: int, said: str
+) -> None:
+    with pytest.raises(RequestFailed) as refused:
+        host.request(method, f"{TASTES}/{path}", {"image": images[0]} if body == "picture" else body)
+    assert refused.value.status == status
+    assert said in json.loads(refused.value.body)["detail"]
+    assert not (shelf / "new.safetensors").exists()
+
+
+def test_a_single_pictures_taste_lasts_as_long_as_the_webui(host: WebUI, images: list[str], shelf: Path) -> None:
+    files = sorted(shelf.rglob("*"))
+    name = host.post("/aesthetic-gradients/v1/pictures", {"image": images[3]})["name"]
+    assert name.startswith("this picture ")
+    made = [host.txt2img(**asking({"embedding": name})) for _ in range(2)]
+    assert made[0].image.tobytes() == made[1].image.tobytes() != host.txt2img().image.tobytes()
+    assert f"Aesthetic embedding: {name}" in made[0].infotext
+    assert sorted(shelf.rglob("*")) == files
+    said = refusal_of(host, "this picture 00000000")
+    assert "for one run of the WebUI" in said and "like it, which keeps it" in said
 
 
 def test_size_limits(host: WebUI, images: list[str]) -> None:

@@ -16,13 +16,16 @@ from modules import call_queue, shared
 from pydantic import BaseModel
 
 from ...create.limits import MAX_SENT, check_count, checked_batch_size
+from ...create.sources import Source
+from ...embeddings import profiles
 from ...embeddings.embedding import Embedding
 from ...embeddings.library import Library
+from ...embeddings.profiles import Opinion
 from ...errors import AestheticError, Interrupted, Remedy
 from ...pages.forms import checked_text
 from ...printable import printable
 from ...spaces import PUBLISHED, Space, space_named
-from . import options
+from . import looking, options
 from .encoders import loaded_model, model_spaces
 from .image_encoders import image_encoder
 from .jobs import show_progress
@@ -57,6 +60,15 @@ class CreateRequest(BaseModel):
     raw: bool = False
     note: str = ""
     """at most 1,000 letters"""
+
+
+class PictureRequest(BaseModel):
+    """Body of the requests with a single picture."""
+
+    image: str
+    """base64 of a picture file, with or without a data URL's head"""
+    name: str = ""
+    """what people know it by, at most 200 letters; empty: that it was sent"""
 
 
 class _Route(APIRoute):
@@ -153,7 +165,81 @@ def _router() -> APIRouter:
             _existing(name).trash(name)
             return {"name": name, "trashed": True}
 
+    _add_tastes(router)
     return router
+
+
+def _add_tastes(router: APIRouter) -> None:
+    """The routes for embeddings that grow by single pictures, and for those of a single one."""
+
+    @router.get("/tastes")
+    def list_tastes() -> list[dict[str, Any]]:
+        with _answered():
+            return [_taste(profile) for profile in profiles.profiles(options.embeddings())]
+
+    @router.post("/tastes/{name:path}/like")
+    def like(name: str, request: PictureRequest) -> dict[str, Any]:
+        return _rated(name, request, Opinion.LIKED)
+
+    @router.post("/tastes/{name:path}/dislike")
+    def dislike(name: str, request: PictureRequest) -> dict[str, Any]:
+        return _rated(name, request, Opinion.DISLIKED)
+
+    @router.post("/tastes/{name:path}/undo")
+    def undo(name: str) -> dict[str, Any]:
+        """Takes the last change back, whatever it was."""
+        with _answered():
+            return _outcome(profiles.undo(_existing(name), name))
+
+    @router.get("/tastes/{name:path}/pictures")
+    def list_pictures(name: str, start: int = 0, count: int = 100) -> list[dict[str, Any]]:
+        """The latest first."""
+        with _answered():
+            found = profiles.pictures(_existing(name), name)[max(start, 0) :][: max(min(count, MAX_SENT), 0)]
+            return [
+                {"picture": c.digest, "name": c.name, "opinion": c.after.value, "when": c.when}
+                for c in found
+                if c.after
+            ]
+
+    @router.get("/tastes/{name:path}/pictures/{picture}")
+    def show_picture(name: str, picture: str) -> Response:
+        """A small copy of one, as JPEG."""
+        with _answered():
+            return Response(profiles.thumbnail(_existing(name), name, picture), media_type="image/jpeg")
+
+    @router.delete("/tastes/{name:path}/pictures/{picture}")
+    def remove_picture(name: str, picture: str) -> dict[str, Any]:
+        with _answered():
+            return _outcome(profiles.remove(_existing(name), name, picture))
+
+    @router.post("/pictures")
+    def keep_picture(request: PictureRequest) -> dict[str, Any]:
+        """Makes a picture an embedding until the WebUI ends; its name goes where embeddings are named."""
+        with _answered():
+            return {"name": looking.keep(looking.look(_picture(request)))}
+
+
+def _rated(name: str, request: PictureRequest, opinion: Opinion) -> dict[str, Any]:
+    with _answered():
+        library = options.embeddings()
+        # Before anything long.
+        name = profiles.refuse_other(library, checked_text("Name", LONGEST_NOTE)(name))
+        return _outcome(profiles.rate(library, name, looking.look(_picture(request)), opinion))
+
+
+def _picture(request: PictureRequest) -> Source:
+    ((_, content),) = _pictures([request.image])
+    return checked_text("Name", 200)(request.name) or "sent", content
+
+
+def _taste(profile: profiles.Profile) -> dict[str, Any]:
+    return {"name": profile.name, "liked": profile.counts.liked, "disliked": profile.counts.disliked}
+
+
+def _outcome(outcome: profiles.Outcome) -> dict[str, Any]:
+    before, after = (opinion.value if opinion else None for opinion in (outcome.before, outcome.after))
+    return {**_taste(outcome.profile), "picture": outcome.picture, "before": before, "after": after}
 
 
 def _accounts() -> dict[str, str]:
