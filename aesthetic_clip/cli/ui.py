@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import ipaddress
 import os
@@ -16,6 +17,7 @@ from ..demo import DEMO, GUIDANCE_SCALE
 from ..embeddings.library import Library, open_library
 from ..errors import AestheticError, Remedy
 from ..printable import printable
+from ..progress import Progress, silent
 from ..settings import FIRST_PRESET, Settings
 from ..spaces import Space
 from . import arguments
@@ -25,6 +27,8 @@ from .model import add_model, load_model
 
 if TYPE_CHECKING:
     from ..clip.image_encoder import ImageEncoder
+    from ..create.sources import Source
+    from ..embeddings.profiles import Picture
     from ..hosts.diffusers.generator import Generator
     from ..pages.local_page import Jobs, Order, Pair
 
@@ -53,23 +57,37 @@ class Ui(Command):
 def _serve(args: argparse.Namespace, library: Library) -> None:
     """Serve the page until it is stopped."""
     # Here, so that the other commands start without gradio.
+    from ..create.looking import embedding_of
     from ..pages import local_page as page
     from ..pages.tab import TabHost
+    from ..pages.thumbs import ThumbsHost
 
     _check_address(args.host, args.port)
     model = load_model(args)
     model.sample_with("DDIM")
     jobs = page.Jobs()
-    with tempfile.TemporaryDirectory() as examples:
+    with tempfile.TemporaryDirectory() as examples, tempfile.TemporaryDirectory() as session:
         scale, initial = USUAL_SCALE, Settings.from_mapping({"preset": FIRST_PRESET})
         if arguments.is_demo(args):
             _write_examples(Path(examples))
             library = open_library([*library.folders, examples])
             scale = GUIDANCE_SCALE
+        # Where single pictures are that somebody wants the taste of, until the page ends.
+        library = open_library([*library.folders, session])
+
+        def keep(picture: Picture) -> str:
+            name = f"this picture {picture.digest[:8]}"
+            open_library([session]).save_new(embedding_of(picture, name), name, overwrite=True)
+            return name
+
+        def fetch() -> None:
+            with _image_encoder(model, silent, model.spaces[0], True):
+                pass
+
         host = TabHost(
             library=lambda: library,
             spaces=lambda: model.spaces,
-            encoder=lambda space, download: _image_encoder(model, jobs, space, download),
+            encoder=lambda space, download: _image_encoder(model, jobs.progress, space, download),
             text_features=jobs.alone(model.text_features),
             picture=None,
             job=jobs.make,
@@ -79,11 +97,36 @@ def _serve(args: argparse.Namespace, library: Library) -> None:
             folders_allowed=_is_own_machine(args.host),
         )
         built = page.build(
-            host, jobs, lambda order: _pair(model, library, jobs, order), args.ckpt, model.size, scale, initial
+            host,
+            jobs,
+            lambda order: _pair(model, library, jobs, order),
+            args.ckpt,
+            model.size,
+            scale,
+            initial,
+            ThumbsHost(
+                lambda: library, jobs.alone(functools.partial(_looked, model)), jobs.alone(fetch), keep, Ui.remedies
+            ),
         )
         page.launch(
             built, jobs, _bracketed(args.host), args.port, [str(folder) for folder in library.folders], args.browser
         )
+
+
+def _looked(model: Generator, source: Source) -> Picture:
+    """A picture with its vectors in the model's spaces for which there is an image encoder."""
+    from ..create.looking import look
+
+    with contextlib.ExitStack() as stack:
+        encoders, faults = [], []
+        for space in model.spaces:
+            try:
+                encoders.append(stack.enter_context(_image_encoder(model, silent, space, False)))
+            except AestheticError as error:
+                faults.append(error)
+        if not encoders:
+            raise faults[0]
+        return look(source, encoders)
 
 
 def _pair(model: Generator, library: Library, jobs: Jobs, order: Order) -> Pair:
@@ -122,12 +165,12 @@ def _pair(model: Generator, library: Library, jobs: Jobs, order: Order) -> Pair:
     return Pair(png(before, plain_text), png(after, text), encoded[1].similarities[0], text)
 
 
-def _image_encoder(model: Generator, jobs: Jobs, space: Space, download: bool) -> ImageEncoder:
+def _image_encoder(model: Generator, progress: Progress, space: Space, download: bool) -> ImageEncoder:
     from ..clip.image_encoder import load_encoder
 
     brought = model.image_encoder if space in model.spaces else None
     return load_encoder(
-        space, brought or "", device=model.device, allow_download=lambda size, what: download, progress=jobs.progress
+        space, brought or "", device=model.device, allow_download=lambda size, what: download, progress=progress
     )
 
 

@@ -7,6 +7,8 @@ off, and every one goes through the check of its field; a handler never sees any
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import inspect
 import logging
 import math
@@ -21,6 +23,7 @@ from typing import Any, Generic, TypeVar
 import gradio as gr
 
 from ..create.limits import check_count
+from ..create.sources import Source
 from ..errors import AestheticError, Interrupted, Remedy, first_line
 from ..printable import printable
 from . import messages
@@ -32,6 +35,8 @@ Updates = Mapping[str, Any]
 Job = Callable[..., Any]
 """Takes a job id and then the values of the inputs, and returns those of the outputs, of which the last one is HTML."""
 
+_DATA = "data:image/"
+_LARGEST_DATA = 64 * 2**20
 _SHOWN = 60
 _RELOAD = "Reload the page and try again."
 _log = logging.getLogger(__name__)
@@ -247,6 +252,21 @@ def uploads(label: str, most: int, **control: Any) -> Field[list[Path]]:
 def gallery(label: str, most: int, **control: Any) -> Field[list[object]]:
     """Items of a gallery as the page sends them; which of them may be read, the host says when it reads them."""
     return Field([gr.Gallery(label=label, **control)], lambda value: _list(value, most))
+
+
+def picture(label: str, shown: Any) -> Field[Source]:
+    """What a component shows, which is a picture of the program's own: no other file of this machine."""
+
+    def check(value: object) -> Source:
+        text = path_in(value)
+        if text.startswith(_DATA) and len(text) <= _LARGEST_DATA:  # until gradio 3
+            with contextlib.suppress(ValueError):
+                return label, base64.b64decode(text.partition(",")[2], validate=True)
+        if not text:
+            raise AestheticError(f"There is no picture {label!r} yet.", do="Generate one first.")
+        return label, _uploaded(value, upload_folder())
+
+    return Field([shown], check)
 
 
 # checks

@@ -19,9 +19,10 @@ import gradio as gr
 from ..embeddings.presets import PresetFile, offer
 from ..errors import AestheticError, Interrupted
 from ..settings import KNOBS, Settings
-from . import forms, messages, presets, tab
+from . import forms, messages, presets, tab, thumbs
 from .accordion import settings_accordion
 from .forms import Field, Form, Updates
+from .thumbs import ThumbsHost
 
 TITLE = "Aesthetic Gradients"
 ID = "aesthetic_page"
@@ -125,6 +126,7 @@ def build(
     size: tuple[int, int],
     guidance_scale: float,
     initial: Settings,
+    thumbs_host: ThumbsHost | None = None,
 ) -> Any:
     """The page as ``gr.Blocks``.
 
@@ -135,15 +137,22 @@ def build(
         model: name to show.
         size: width and height in pixels that the model was made for.
         guidance_scale, initial: what the controls say at first.
+        thumbs_host: what thumbs under the pictures need, if there are to be any.
     """
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"## {TITLE}\nModel: {model}")
         with gr.Tabs():
             with gr.TabItem("Generate", id="generate"):
-                knobs = _generate_form(host, jobs, generate, size, guidance_scale, initial)
+                knobs, pictures = _generate_form(host, jobs, generate, size, guidance_scale, initial)
+                row = thumbs.build(_small_button, ID, this=True, pictures=list(pictures)) if thumbs_host else None
             with gr.TabItem(tab.TITLE, id="create"):
                 built = tab.build(host, [(c, knob) for c, knob in zip(knobs, KNOBS) if knob.names_embedding])
         built.follow(page)
+        if row and thumbs_host:
+            embedding = next(control for control, knob in zip(knobs, KNOBS) if knob.name == "embedding")
+            shown = [forms.picture(name, component) for name, component in pictures.items()]
+            row.connect(thumbs_host, shown, built.lists, embedding)
+            thumbs.follow(page, host.library, [row])
         presets.begin_with(page, knobs, lambda: initial.preset)
     return page
 
@@ -155,8 +164,8 @@ def _generate_form(
     size: tuple[int, int],
     guidance_scale: float,
     initial: Settings,
-) -> list[Any]:
-    """The form, connected; its controls of knobs."""
+) -> tuple[list[Any], dict[str, Any]]:
+    """The form, connected; its controls of knobs, and the pictures by what they are called."""
     fields: dict[str, Field[Any]] = {}
     own = PresetFile(lambda: host.library().folders[0])
     offer(own)
@@ -242,11 +251,15 @@ def _generate_form(
     for event in (start.click, fields["prompt"].control.submit):
         form.on(event, make_pair, outputs, job=jobs.make)
     stop.click(fn=jobs.interrupt, inputs=[], outputs=[], queue=False)
-    return knobs
+    return knobs, {"Before": before, "After": after}
 
 
 def _elem_id(name: str) -> str:
     return f"{ID}_{name}"
+
+
+def _small_button(text: str, elem_id: str, _hint: str) -> Any:
+    return gr.Button(text, elem_id=elem_id, size="sm", min_width=90)
 
 
 def launch(page: Any, jobs: Jobs, address: str, port: int, folders: Sequence[str], browser: bool) -> None:

@@ -59,9 +59,9 @@ def created(embedding: Embedding, result: CreateResult, library: Library, skippe
         html(
             "<p><b>{}</b>: made from {}{}.{}</p>",
             embedding.name,
-            _count(result.used, "picture"),
+            counted(result.used, "picture"),
             kept,
-            f" {_count(len(result.skipped), 'file')} skipped." if result.skipped else "",
+            f" {counted(len(result.skipped), 'file')} skipped." if result.skipped else "",
         )
     ]
     for space, cosine in result.mean_cosine.items():
@@ -110,7 +110,7 @@ def curve(similarities: Mapping[str, Sequence[float]]) -> Markup:
                 space,
                 numbers[0],
                 numbers[-1],
-                _count(len(numbers) - 1, "step"),
+                counted(len(numbers) - 1, "step"),
             )
         )
         parts.append(
@@ -221,7 +221,8 @@ def numbers(text: str, count: int) -> list[float]:
     return values
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number of things."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from ..create.sources import Source
 from ..embeddings import profiles
 from ..embeddings.library import Library
 from ..embeddings.profiles import DEFAULT_NAME, Counts, Opinion, Outcome, Picture
 from ..errors import AestheticError, Remedy
+from ..settings import KNOBS
 from . import forms, messages, picker
 from .forms import Field, Form, Updates
 from .markup import Markup, html
 from .picker import Lists
 
 SYMBOLS = {Opinion.LIKED: "👍", Opinion.DISLIKED: "👎"}
+_EMBEDDING = next(knob for knob in KNOBS if knob.name == "embedding")
+_VERBS = {Opinion.LIKED: "like", Opinion.DISLIKED: "dislike"}
 _LOOKING = "Looking at the picture …"
 _ENCODER_MISSING = (Remedy.IMAGE_ENCODER, Remedy.DOWNLOAD)
 REMEDIES = dict.fromkeys(_ENCODER_MISSING, "Press 'Download the image encoder', once for all pictures.")
@@ -40,7 +43,7 @@ class ThumbsHost:
     """
 
     library: Callable[[], Library]
-    look: Callable[[Path], Picture]
+    look: Callable[[Source], Picture]
     fetch: Callable[[], object]
     keep: Callable[[Picture], str]
     remedies: Mapping[Remedy, str] = field(default_factory=dict)
@@ -51,14 +54,14 @@ class Thumbs:
     """The row's components.
 
     Attributes:
-        likes: by opinion, the buttons; several if there are several pictures.
+        likes: for each picture, its buttons by opinion.
         this: the button "in the taste of this picture", if there is one.
         profile: whose taste it is.
         undo, download: buttons.
         message: what happened.
     """
 
-    likes: Mapping[Opinion, Any]
+    likes: Sequence[Mapping[Opinion, Any]]
     this: Any | None
     profile: Any
     undo: Any
@@ -68,7 +71,7 @@ class Thumbs:
     def connect(
         self,
         host: ThumbsHost,
-        picture: Field[Path],
+        pictures: Sequence[Field[Source]],
         lists: Lists,
         embedding: Any | None = None,
         js: str = "",
@@ -77,29 +80,27 @@ class Thumbs:
 
         Args:
             host: what only it can do.
-            picture: which picture, as the page sends it.
+            pictures: as the page sends them, one for each pair of buttons; "this picture" is the last of them.
             lists: of embeddings, which follow.
             embedding: the control that chooses one, for the button "in the taste of this picture".
             js: the page's own function that says which picture it is.
         """
-        fields: dict[str, Field[Any]] = {
-            "picture": picture,
-            "profile": Field([self.profile], forms.checked_text("Taste", 200)),
-        }
+        profile: Field[str] = Field([self.profile], forms.checked_text("Taste", 200))
         remedies = {**host.remedies, **REMEDIES}
-        form = Form(fields, "message", remedies)
+        of_each = [Form({"picture": picture, "profile": profile}, "message", remedies) for picture in pictures]
+        form = of_each[-1]
         own = {"message": self.message, "profile": self.profile, "download": self.download}
         quiet: dict[str, Any] = {"show_progress": "hidden"}
 
-        def seen(path: Path, then: Callable[[Picture], Updates]) -> Updates:
+        def seen(picture: Source, then: Callable[[Picture], Updates]) -> Updates:
             try:
-                return {"download": gr.update(visible=False), **then(host.look(path))}
+                return {"download": gr.update(visible=False), **then(host.look(picture))}
             except AestheticError as error:
                 missing = error.remedy in _ENCODER_MISSING
                 return {"download": gr.update(visible=missing), "message": messages.error(error, remedies)}
 
         def rating(opinion: Opinion) -> Callable[..., Updates]:
-            def rate(picture: Path, profile: str) -> Updates:
+            def rate(picture: Source, profile: str) -> Updates:
                 library = host.library()
                 # Before anything long.
                 name = profiles.refuse_other(library, profile.strip() or DEFAULT_NAME)
@@ -113,11 +114,13 @@ class Thumbs:
             library = host.library()
             return _after(profiles.undo(library, profile.strip() or DEFAULT_NAME), host, lists, library)
 
-        def take(picture: Path) -> Updates:
+        def take(picture: Source) -> Updates:
             def kept(picture: Picture) -> Updates:
                 name = host.keep(picture)
+                names = host.library().names()
+                names = names if name in names else [*names, name]
                 return {
-                    "embedding": gr.update(value=name),
+                    "embedding": gr.update(value=name, choices=picker.choices(names, _EMBEDDING)),
                     "message": messages.note("The next pictures come in the taste of this one."),
                 }
 
@@ -127,8 +130,9 @@ class Thumbs:
             host.fetch()
             return {"download": gr.update(visible=False), "message": messages.note("It is there: press again.")}
 
-        for opinion, button in self.likes.items():
-            form.on(self._at_once(button, _LOOKING), rating(opinion), {**lists.outputs, **own}, js=js, **quiet)
+        for its_form, likes in zip(of_each, self.likes):
+            for opinion, button in likes.items():
+                its_form.on(self._at_once(button, _LOOKING), rating(opinion), {**lists.outputs, **own}, js=js, **quiet)
         form.on(self.undo.click, undo, {**lists.outputs, **own}, **quiet)
         form.on(self._at_once(self.download, "Downloading …"), fetch, own, **quiet)
         if self.this is not None and embedding is not None:
@@ -141,20 +145,28 @@ class Thumbs:
         return listen
 
 
-def build(host_button: MakeButton, elem_id: str, this: bool) -> Thumbs:
+def build(small_button: MakeButton, elem_id: str, this: bool, pictures: Sequence[str] = ("",)) -> Thumbs:
     """The row inside the current ``gr.Blocks``.
 
     Args:
-        host_button: makes the small buttons.
+        small_button: makes the small buttons.
         elem_id: begins the names of all parts.
         this: with a button "in the taste of this picture".
+        pictures: what each picture is called, if there are several.
     """
     with gr.Row(elem_id=f"{elem_id}_thumbs"):
-        likes = {
-            Opinion.LIKED: host_button("👍", f"{elem_id}_like", "I like the selected picture: the taste grows by it."),
-            Opinion.DISLIKED: host_button("👎", f"{elem_id}_dislike", "I dislike the selected picture."),
-        }
-        undo = host_button("↶", f"{elem_id}_undo", "Take the last thumb of this taste back.")
+        likes = [
+            {
+                opinion: small_button(
+                    " ".join(filter(None, [SYMBOLS[opinion], name])),
+                    "_".join(filter(None, [elem_id, _VERBS[opinion], name.lower()])),
+                    f"I {_VERBS[opinion]} the {name.lower() or 'selected'} picture: the taste learns from it.",
+                )
+                for opinion in Opinion
+            }
+            for name in pictures
+        ]
+        undo = small_button("↶", f"{elem_id}_undo", "Take the last thumb of this taste back.")
         profile = picker.dropdown(
             [DEFAULT_NAME], value=DEFAULT_NAME, label="Taste", show_label=False, elem_id=f"{elem_id}_profile"
         )
@@ -164,7 +176,7 @@ def build(host_button: MakeButton, elem_id: str, this: bool) -> Thumbs:
             else None
         )
     with gr.Row():
-        message = gr.HTML(elem_id=f"{elem_id}_message")
+        message = gr.HTML(elem_id=f"{elem_id}_thumbs_message")
         download = gr.Button("Download the image encoder", elem_id=f"{elem_id}_download", size="sm", visible=False)
     return Thumbs(likes, taste, profile, undo, download, message)
 

@@ -14,10 +14,14 @@ import torch
 from PIL import Image
 
 from aesthetic_clip.clip.image_encoder import load_encoder
+from aesthetic_clip.create.looking import embedding_of, look
+from aesthetic_clip.create.sources import Source
 from aesthetic_clip.embeddings.library import open_library
+from aesthetic_clip.embeddings.profiles import Picture
 from aesthetic_clip.pages import local_page as page
 from aesthetic_clip.pages.local_page import Order, Pair
 from aesthetic_clip.pages.tab import TabHost
+from aesthetic_clip.pages.thumbs import ThumbsHost
 from aesthetic_clip.settings import FIRST_PRESET, Settings
 from aesthetic_clip.spaces import space_of
 
@@ -61,8 +65,17 @@ def main(port: int, folder: str, encoder: str) -> None:
         progress=jobs.progress,
         interrupt=jobs.interrupt,
     )
+
+    def look_at(source: Source) -> Picture:
+        with load_encoder(SPACE, encoder) as image_encoder:
+            return look(source, [image_encoder])
+
+    def keep(picture: Picture) -> str:
+        return shelf.save_new(embedding_of(picture, "this"), f"this {picture.digest[:4]}", overwrite=True).stem
+
     initial = Settings.from_mapping({"preset": FIRST_PRESET})
-    built = page.build(host, jobs, generate, "paints its order", (64, 64), 4.0, initial)
+    thumbs_host = ThumbsHost(lambda: shelf, look_at, lambda: None, keep)
+    built = page.build(host, jobs, generate, "paints its order", (64, 64), 4.0, initial, thumbs_host)
     page.launch(built, jobs, "127.0.0.1", port, [str(Path(folder))], browser=False)
 
 

@@ -51,7 +51,7 @@ class Thumbs:
         return self.page.locator(f"#{self.tab}_aesthetic_{part}").first
 
     def says(self) -> str:
-        text: str = self.page.locator(f"#{self.tab}_aesthetic_message .prose").first.inner_text()
+        text: str = self.page.locator(f"#{self.tab}_aesthetic_thumbs_message .prose").first.inner_text()
         return text
 
     def press(self, part: str, expected: str, timeout: float = 60) -> str:

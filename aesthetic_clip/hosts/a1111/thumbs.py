@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from modules import ui_components
 
+from ...create.sources import Source
 from ...pages import tab, thumbs
 from ...pages.forms import Field
 from . import looking, options
@@ -50,8 +50,8 @@ class ThumbRows:
             if name not in self._galleries:
                 continue
             parts = [shown[name] for shown in (self._galleries, self._infos) if name in shown]
-            picture: Field[Path] = Field(parts, selected_file)
-            row.connect(host, picture, built.lists, accordions.get(name, {}).get("embedding"), js=_SELECTED)
+            picture: Field[Source] = Field(parts, selected_file)
+            row.connect(host, [picture], built.lists, accordions.get(name, {}).get("embedding"), js=_SELECTED)
 
 
 def _button(text: str, elem_id: str, hint: str) -> Any:

@@ -15,7 +15,7 @@ from ...settings import Knob
 from .. import messages
 from ..forms import Job
 from ..picker import Lists, on_load
-from . import create_form, library_form
+from . import create_form, library_form, tastes_form
 from .host import ID, TabHost
 
 __all__ = ["ID", "TITLE", "Job", "Tab", "TabHost", "build"]
@@ -60,7 +60,11 @@ def build(host: TabHost, elsewhere: Sequence[tuple[Any, Knob]]) -> Tab:
             form = create_form.build(host)
         with gr.TabItem("Library", id="library"):
             library = library_form.build(host)
+        with gr.TabItem("Tastes", id="tastes") as tastes_tab:
+            tastes = tastes_form.build(host)
     lists = Lists(host.library, elsewhere, library.pickers, library.table, messages.table)
     form.connect(lists)
     library.connect(lists)
+    tastes.connect(lists)
+    tastes.refresh(tastes_tab.select)
     return Tab(form.sent, form.sent_accordion, lists)

@@ -152,6 +152,7 @@ BUTTONS = [
         f"aesthetic_create_{name}"
         for name in ("start", "refresh", "trash", "rename", "mix", "inspect", "export", "compare", "compare_text")
     ),
+    *(f"aesthetic_create_taste_{name}" for name in ("show", "take_out", "undo")),
 ]
 
 
