@@ -119,7 +119,6 @@ class Alone:
     plain: Any
     off: Any
     on: Any
-    start_errors: set[str]
     page_errors: set[str]
     shown: bool
 
@@ -153,10 +152,9 @@ def start_errors(webui: WebUI, since: int) -> set[str]:
 
 
 def alone(webui: WebUI, effect: Effect, chromium: Any) -> Alone:
-    errors = start_errors(webui, 0)
     plain, off, on = webui.txt2img(), asked(webui, effect, False), asked(webui, effect, True)
     page_errors, shown = look(webui, effect, chromium)
-    return Alone(plain.image, off.image, on.image, errors, page_errors, shown)
+    return Alone(plain.image, off.image, on.image, page_errors, shown)
 
 
 def asked(webui: WebUI, effect: Effect, on: bool, embedding: str | None = None, tag: str = "") -> Generated:
@@ -169,8 +167,8 @@ def asked(webui: WebUI, effect: Effect, on: bool, embedding: str | None = None, 
 
 def faults(webui: WebUI, effect: Effect, before: Alone, chromium: Any, since: int) -> Iterator[str]:
     """What is not as it should be with both."""
-    if new := start_errors(webui, since) - before.start_errors:
-        yield f"at the start: {'; '.join(sorted(new))}"
+    if errors := start_errors(webui, since):
+        yield f"at the start: {'; '.join(sorted(errors))}"
     webui.txt2img()
     sound = webui.call(model.text_encoder)
 
@@ -226,9 +224,9 @@ def tried(installation: Path, clone: Path, effect: Effect, chromium: Any) -> str
         effect.prepare(webui)
         try:
             webui.start()
+            if errors := start_errors(webui, 0):
+                return f"does not load here: {'; '.join(sorted(errors))}"
             before = alone(webui, effect, chromium)
-            if before.start_errors:
-                return f"does not start here: {'; '.join(sorted(before.start_errors))}"
             if effect.scripts is not None and distance(before.on, before.off) < 0.05:
                 return "has no effect here"
             if not before.shown:

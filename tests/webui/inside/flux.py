@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 FLUX = {"hidden_size": 256, "num_heads": 2, "depth": 2, "depth_single_blocks": 2, "context_in_dim": 64}
-T5 = {"d_model": 64, "d_ff": 128, "d_kv": 64, "num_heads": 1, "num_layers": 1}
+T5 = {"d_model": 64, "d_ff": 128, "d_kv": 64, "num_heads": 1, "num_layers": 3}
 
 
 def write(path: str) -> None:
