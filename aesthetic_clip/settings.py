@@ -416,6 +416,27 @@ class Settings:
         step=0.01,
         row=7,
     )
+    away: str = setting(
+        Kind.EMBEDDING,
+        NO_EMBEDDING,
+        "Keep away from",
+        "Aesthetic away",
+        "A second embedding, of what the pictures are not to look like: the prompt goes toward the first and not "
+        "toward this. Alone it is what the prompt goes away from.",
+        row=8,
+    )
+    away_strength: float = setting(
+        Kind.NUMBER,
+        0.5,
+        "Away strength",
+        "Aesthetic away strength",
+        "How much the second embedding counts, against 1 for where the prompt would go without it.",
+        minimum=0,
+        maximum=2,
+        step=0.05,
+        row=8,
+        needs="away",
+    )
 
     @classmethod
     def knobs(cls) -> tuple[Knob, ...]:
@@ -481,6 +502,10 @@ class Settings:
     @property
     def has_centre(self) -> bool:
         return self.centre not in ("", NO_EMBEDDING)
+
+    @property
+    def has_away(self) -> bool:
+        return self.away not in ("", NO_EMBEDDING) and self.away_strength != 0
 
     def infotext(self) -> dict[str, str]:
         """Generation parameters, by the keys that the WebUI's first extension used.

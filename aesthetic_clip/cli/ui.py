@@ -138,7 +138,7 @@ def _pair(model: Generator, library: Library, jobs: Jobs, order: Order) -> Pair:
         jobs.progress(done, total, f"{what}: step {done} of {total}")
 
     plain_prompt, tags = split_tags(order.prompt)
-    if not order.settings.has_embedding and not tags:
+    if not order.settings.has_embedding and not order.settings.has_away and not tags:
         raise AestheticError("No aesthetic embedding is chosen.", do="Choose one in the list, or make one in the tab.")
     seed = secrets.randbelow(arguments.LARGEST_SEED + 1) if order.seed == -1 else order.seed
     guidance = order.guidance_scale > 1

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..geometry import centred, rotate
+from ..geometry import centred, rotate, unit
 from ..settings import Settings
 
 
@@ -75,7 +75,37 @@ class Centred:
         return centred(feature, self.target(feature), self.centre.to(feature), self.strength)
 
 
-def target_of(settings: Settings, vector: Tensor, centre: Tensor | None = None, text: Tensor | None = None) -> Target:
+@dataclass(frozen=True)
+class AwayFrom:
+    """Another target, and from there away from a second embedding.
+
+    Attributes:
+        target: where it would go without that.
+        away: (D,) unit vector of the second embedding.
+        middle: (D,) unit vector of the centre of many pictures: what counts is how the second embedding differs
+            from that, or from the target where there is none.
+        strength: of the difference, against 1 for the target.
+    """
+
+    target: Target
+    away: Tensor
+    middle: Tensor | None
+    strength: float
+
+    def __call__(self, feature: Tensor) -> Tensor:
+        goal = self.target(feature)
+        origin = goal if self.middle is None else self.middle.to(feature)
+        return unit(goal - self.strength * unit(self.away.to(feature) - origin))
+
+
+def target_of(
+    settings: Settings,
+    vector: Tensor,
+    centre: Tensor | None = None,
+    text: Tensor | None = None,
+    away: Tensor | None = None,
+    middle: Tensor | None = None,
+) -> Target:
     """What the settings ask for.
 
     Args:
@@ -83,10 +113,14 @@ def target_of(settings: Settings, vector: Tensor, centre: Tensor | None = None, 
         vector: (D,) unit vector of the embedding, or of a mixture.
         centre: (D,) what it has of the centre in it, where one is chosen.
         text: (D,) feature of the aesthetic text, where it counts.
+        away: (D,) unit vector of the second embedding, to be kept away from, where there is one.
+        middle: (D,) unit vector of the chosen centre itself.
     """
     target: Target = Toward(vector)
     if text is not None:
         target = Turned(target, text, settings.slerp_angle, settings.text_negative)
     if centre is not None:
         target = Centred(target, centre, settings.centre_strength)
+    if away is not None:
+        target = AwayFrom(target, away, middle, settings.away_strength)
     return target

@@ -23,6 +23,7 @@ LoadEmbedding = Callable[[str], Embedding]
 AllEmbeddings = Callable[[], Iterable[Embedding]]
 
 AUTOMATIC_CENTRE = "Aesthetic automatic centre"
+_CENTRE, _AWAY = "aesthetic centre", "embedding to keep away from"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Taste:
         by_tags: knobs whose values the tags alone decided, by name: the settings' own had no part in it.
         found: generation parameters that tell what the settings left to be found.
         notes: sentences for the user about what could not be had.
+        aways: what is kept away from, unit vectors (D,) per space.
+        middles: the centres as they are by themselves, unit vectors (D,) per space.
     """
 
     settings: Settings
@@ -48,6 +51,8 @@ class Taste:
     by_tags: Mapping[str, object] = field(default_factory=dict)
     found: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    aways: Mapping[Space, Tensor] = field(default_factory=dict)
+    middles: Mapping[Space, Tensor] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -71,7 +76,14 @@ class Taste:
             space: one of those in ``vectors``.
             text: (D,) feature of the aesthetic text, where :attr:`needs_text` says so.
         """
-        return target_of(self.settings, self.vectors[space], self.centres.get(space), text)
+        return target_of(
+            self.settings,
+            self.vectors[space],
+            self.centres.get(space),
+            text,
+            self.aways.get(space),
+            self.middles.get(space),
+        )
 
 
 def taste(
@@ -96,6 +108,9 @@ def taste(
     """
     settings, by_tags = _with_tags(settings, tags)
     weights = _weights(settings, tags)
+    away_alone = not weights and settings.has_away and settings.weight != 0
+    if away_alone:
+        weights = [(settings.away, -settings.weight)]
     uncentred = settings.has_centre and not settings.centre_strength
     if (
         is_empty(settings)
@@ -110,15 +125,21 @@ def taste(
     embeddings = [loaded[name] for name, _ in weights]
     mixture = _Mixture(embeddings, [weight for _, weight in weights])
     vectors = mixture.vectors()
-    centres: dict[Space, Tensor] = {}
+    middles: dict[Space, Tensor] = {}
     found: Mapping[str, str] = {}
     notes: Sequence[str] = ()
     if settings.centre == AUTOMATIC:
-        centres, found, notes = _automatic(mixture, vectors, list(everything()))
+        middles, found, notes = _automatic(mixture, vectors, list(everything()))
     elif settings.has_centre:
-        centres = mixture.centres(_fitting(load(settings.centre), vectors))
-        _refuse_same(settings.centre, vectors, centres)
-    content = b"".join(v.numpy().tobytes() for v in (*vectors.values(), *centres.values()))
+        middles = _fitting(_CENTRE, load(settings.centre), vectors)
+        _refuse_same(f"{_CENTRE} {settings.centre}", "embedding", vectors, mixture.centres(middles))
+    centres = mixture.centres(middles)
+    aways: dict[Space, Tensor] = {}
+    if settings.has_away and not away_alone:
+        aways = _fitting(_AWAY, load(settings.away), vectors)
+        for what, there in (("embedding", vectors), ("centre", middles)):
+            _refuse_same(f"{_AWAY} {settings.away}", what, there, aways)
+    content = b"".join(v.numpy().tobytes() for v in (*vectors.values(), *centres.values(), *aways.values()))
     effective = replace(settings, weight=min(1.0, max(abs(weight) for _, weight in weights)))
     decided = {name for name in by_tags if name != "weight"}
     # One without a weight of its own has that of the settings.
@@ -133,6 +154,8 @@ def taste(
         {name: getattr(effective, name) for name in decided},
         found,
         tuple(notes),
+        aways,
+        middles,
     )
 
 
@@ -201,8 +224,8 @@ class _Mixture:
 def _automatic(
     mixture: _Mixture, vectors: Mapping[Space, Tensor], everything: Sequence[Embedding]
 ) -> tuple[dict[Space, Tensor], dict[str, str], list[str]]:
-    """The automatic centres, what tells in the parameters which they are, and what tells the user where there is none."""
-    centres: dict[Space, Tensor] = {}
+    """The automatic centres, unit vectors (D,), what tells in the parameters which they are, and what tells the user where there is none."""
+    middles: dict[Space, Tensor] = {}
     found: list[str] = []
     notes: list[str] = []
     for space, vector in vectors.items():
@@ -216,29 +239,29 @@ def _automatic(
                 "embedding, as in the paper."
             )
         else:
-            centres[space] = centre
+            middles[space] = mean
             found.append(f"{count} others {hashlib.sha256(mean.numpy().tobytes()).hexdigest()[:8]}")
-    return centres, {AUTOMATIC_CENTRE: "; ".join(found)}, notes
+    return middles, {AUTOMATIC_CENTRE: "; ".join(found)}, notes
 
 
-def _fitting(centre: Embedding, vectors: Mapping[Space, Tensor]) -> dict[Space, Tensor]:
-    """What a centre has in each of these spaces."""
-    lacking = [space.name for space in vectors if space not in centre.vectors]
+def _fitting(what: str, embedding: Embedding, vectors: Mapping[Space, Tensor]) -> dict[Space, Tensor]:
+    """The unit vectors (D,) that another embedding has in each of these spaces."""
+    lacking = [space.name for space in vectors if space not in embedding.vectors]
     if lacking:
         raise AestheticError(
-            f"The aesthetic centre {centre.name} does not fit the embedding.",
+            f"The {what} {embedding.name} does not fit the embedding.",
             f"It has no vector for {' and '.join(lacking)}.",
-            "Choose a centre that was made for the same spaces.",
+            "Choose one that was made for the same spaces.",
         )
-    return {space: centre.vectors[space] for space in vectors}
+    return {space: unit(embedding.vectors[space]) for space in vectors}
 
 
-def _refuse_same(name: str, vectors: Mapping[Space, Tensor], centres: Mapping[Space, Tensor]) -> None:
-    if any(_same(vectors[space], centre) for space, centre in centres.items()):
+def _refuse_same(what: str, other: str, vectors: Mapping[Space, Tensor], found: Mapping[Space, Tensor]) -> None:
+    if any(_same(vector, found[space]) for space, vector in vectors.items() if space in found):
         raise AestheticError(
-            f"The aesthetic centre {name} is the embedding itself.",
+            f"The {what} is the {other} itself.",
             "There is no difference between them to move along.",
-            "Choose another centre, or None.",
+            "Choose another one, or None.",
         )
 
 

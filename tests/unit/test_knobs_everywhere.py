@@ -35,7 +35,7 @@ class Wider(Settings):
     rounds: int = setting(Kind.INTEGER, 3, "Rounds", "Aesthetic rounds", "How often.", minimum=1, maximum=9, step=1)
     mirrored: bool = setting(Kind.SWITCH, False, "Mirrored", "Aesthetic mirrored", "The other way.")
     remark: str = setting(Kind.TEXT, "", "Remark", "Aesthetic remark", "Anything.", placeholder="said")
-    away: str = setting(Kind.EMBEDDING, NO_EMBEDDING, "Away from", "Aesthetic away", "A taste to leave.")
+    apart: str = setting(Kind.EMBEDDING, NO_EMBEDDING, "Apart from", "Aesthetic apart", "A taste to leave.")
     part: float | None = setting(
         Kind.NUMBER, None, "Part", "Aesthetic part", "How far.", minimum=0, maximum=1, step=0.01, fold=""
     )
@@ -48,8 +48,8 @@ class Wider(Settings):
         choices={"Custom": {}, "Strong": {"steps": 20, "part": 0.8}},
         fold="Manners",
     )
-    gain_away: float = setting(
-        Kind.NUMBER, 1.0, "Gain away", "Aesthetic gain away", "With it.", minimum=0, maximum=2, needs="away"
+    gain_apart: float = setting(
+        Kind.NUMBER, 1.0, "Gain apart", "Aesthetic gain apart", "With it.", minimum=0, maximum=2, needs="apart"
     )
 
 
@@ -127,13 +127,13 @@ def test_controls_suit_their_knobs() -> None:
         "rounds": gr.Slider,
         "mirrored": gr.Checkbox,
         "remark": gr.Textbox,
-        "away": gr.Dropdown,
+        "apart": gr.Dropdown,
         "part": gr.Textbox,
         "manner": gr.Dropdown,
     }
     assert {name: type(controls[name]) for name in kinds} == kinds
     assert controls["gain"].step == 0.05 and controls["lr"].step == 0.0001
-    assert [choice[0] if isinstance(choice, tuple) else choice for choice in controls["away"].choices] == [
+    assert [choice[0] if isinstance(choice, tuple) else choice for choice in controls["apart"].choices] == [
         "None",
         "one",
     ]
@@ -204,7 +204,7 @@ def test_infotext_reads_back(knob: Knob, value: Any) -> None:
 def test_added_knobs_leave_the_parameters_of_old_pictures_as_they_are() -> None:
     old = Settings(embedding="one", centre="two")
     assert dataclasses.replace(Wider(), embedding="one", centre="two").infotext() == old.infotext()
-    assert "Aesthetic gain away" not in dataclasses.replace(Wider(), gain_away=2.0).infotext()
+    assert "Aesthetic gain apart" not in dataclasses.replace(Wider(), gain_apart=2.0).infotext()
 
 
 def test_a_plain_picture_resets_what_says_so_and_leaves_the_rest() -> None:
@@ -287,14 +287,14 @@ def test_axes_offer_what_can_be_chosen() -> None:
     made = axes()
     assert made["mirrored"].choices() == ["False", "True"]
     assert made["manner"].choices() == ["Custom", "Strong"]
-    assert made["away"].choices() == ["None"]
+    assert made["apart"].choices() == ["None"]
     assert made["gain"].choices is made["remark"].choices is None
     # These are what the WebUI understands ranges for.
     assert made["part"].type is made["gain"].type is float and made["rounds"].type is int
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("gain", 7.0), ("rounds", 0), ("mirrored", "maybe"), ("manner", "Weak"), ("away", "nothing")]
+    ("name", "value"), [("gain", 7.0), ("rounds", 0), ("mirrored", "maybe"), ("manner", "Weak"), ("apart", "nothing")]
 )
 def test_an_axis_refuses_before_the_first_cell(name: str, value: object) -> None:
     with pytest.raises(AestheticError):

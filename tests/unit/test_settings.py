@@ -40,6 +40,8 @@ def test_order_and_infotext_keys_are_those_of_the_first_extension() -> None:
         "preset",
         "guidance_start",
         "guidance_end",
+        "away",
+        "away_strength",
     ]
     assert [knob.infotext for knob in KNOBS[:8]] == [
         "Aesthetic weight",

@@ -72,6 +72,7 @@ def test_the_console_says_what_was_done_once(host: Host, capsys: pytest.CaptureF
         {"slerp": True},
         {"text": "a dog", "slerp_angle": 0.5},
         {"text": "a dog", "slerp_angle": 0.5, "text_negative": True},
+        {"away": "two"},
     ],
     ids=lambda changed: "-".join(changed),
 )

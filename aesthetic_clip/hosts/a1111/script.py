@@ -57,7 +57,7 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
     def process(self, p: Any, *values: object) -> None:
         def read() -> Settings:
             settings = Settings.from_values(values).replaced(xyz.overrides(p))
-            if settings.has_embedding and rival():
+            if (settings.has_embedding or settings.has_away) and rival():
                 raise AestheticError(rival())
             return settings
 

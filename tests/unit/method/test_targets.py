@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aesthetic_clip.method.targets import Centred, Toward, Turned, target_of
+from aesthetic_clip.method.targets import AwayFrom, Centred, Toward, Turned, target_of
 from aesthetic_clip.settings import Settings
 
 
@@ -18,7 +18,7 @@ def drawn(seed: int, length: float = 1) -> Tensor:
     return vector / vector.norm() * length
 
 
-EMBEDDING, CENTRE, TEXT, PROMPT = drawn(1), drawn(2), drawn(3, 7), drawn(4, 3)
+EMBEDDING, CENTRE, TEXT, PROMPT, AWAY = drawn(1), drawn(2), drawn(3, 7), drawn(4, 3), drawn(5)
 
 
 def angle(a: Tensor, b: Tensor) -> float:
@@ -53,9 +53,23 @@ def test_a_centre_leaves_the_prompts_own_direction_and_the_difference(strength: 
     assert np.allclose(target.numpy(), expected / np.linalg.norm(expected), atol=1e-6)
 
 
+@pytest.mark.parametrize("middle", [None, CENTRE], ids=["no centre", "centre"])
+@pytest.mark.parametrize("strength", [0.0, 0.5, 2.0])
+def test_away_from_a_second_embedding_goes_by_how_that_differs(middle: Tensor | None, strength: float) -> None:
+    goal, away = EMBEDDING.double().numpy(), AWAY.double().numpy()
+    difference = away - (goal if middle is None else middle.double().numpy())
+    expected = goal - strength * difference / np.linalg.norm(difference)
+    target = AwayFrom(Toward(EMBEDDING), AWAY, middle, strength)(PROMPT.double())
+    assert np.allclose(target.numpy(), expected / np.linalg.norm(expected), atol=1e-6)
+    if strength:
+        assert float(target @ AWAY.double()) < float(EMBEDDING.double() @ AWAY.double())
+
+
 def test_the_settings_choose() -> None:
     settings = Settings(slerp_angle=0.5, text_negative=True, centre_strength=2)
     assert target_of(settings, EMBEDDING) == Toward(EMBEDDING)
     both = target_of(settings, EMBEDDING, CENTRE, TEXT)
     assert isinstance(both, Centred) and both.strength == 2
     assert isinstance(both.target, Turned) and both.target.away
+    from_there = target_of(settings, EMBEDDING, CENTRE, away=AWAY, middle=CENTRE)
+    assert isinstance(from_there, AwayFrom) and isinstance(from_there.target, Centred)

@@ -108,6 +108,8 @@ def test_the_key_tells_every_knob_and_every_vector_apart() -> None:
         "strength": 0.4,
         "guidance_start": 0.2,
         "guidance_end": 0.8,
+        "away": "two",
+        "away_strength": 1.0,
     }
     # A preset is its values.
     assert changed.keys() == {knob.name for knob in KNOBS} - {"preset"}
@@ -140,6 +142,9 @@ def test_a_centre_is_compared_with_each_embedding_of_a_mixture() -> None:
     [
         (Settings(embedding="two", centre="h"), "no vector for ViT-L/14"),
         (Settings(embedding="one", centre="one"), "is the embedding itself"),
+        (Settings(embedding="one", away="one"), "to keep away from one is the embedding itself"),
+        (Settings(embedding="one", centre="two", away="two"), "to keep away from two is the centre itself"),
+        (Settings(embedding="one", away="h"), "to keep away from h does not fit"),
     ],
 )
 def test_a_centre_that_does_not_fit(settings: Settings, words: str) -> None:
@@ -271,3 +276,26 @@ def test_nothing_is_read_of_the_others_for_a_centre_that_is_named_or_none() -> N
 
     assert taste(Settings(embedding="one"), [], load, fail) is not None
     assert taste(Settings(embedding="one", centre="two"), [], load, fail) is not None
+
+
+def test_away_from_an_embedding_leaves_the_target_with_less_of_it() -> None:
+    feature = torch.ones(768)
+    toward = made(Settings(embedding="one")).target(VIT_L)(feature)
+    away = made(Settings(embedding="one", away="two", away_strength=0.5)).target(VIT_L)(feature)
+    assert float(toward @ E2) == 0 > float(away @ E2)
+    assert made(Settings(embedding="one", away="two", away_strength=0)).target(VIT_L)(feature) @ E2 == 0
+
+
+def test_away_alone_is_the_same_as_a_tag_with_a_negative_weight() -> None:
+    alone, tag = made(Settings(weight=0.5, away="one")), made(Settings(), Tag("one", -0.5))
+    assert torch.equal(alone.vectors[VIT_L], tag.vectors[VIT_L])
+    assert alone.settings.weight == tag.settings.weight == 0.5
+    assert torch.equal(alone.target(VIT_L)(E2), tag.target(VIT_L)(E2))
+
+
+def test_a_changed_file_of_what_is_kept_away_from_is_another_taste() -> None:
+    def other(name: str) -> Embedding:
+        return Embedding(name, {VIT_L: E1 if name == "one" else torch.eye(768)[2]})
+
+    settings = Settings(embedding="one", away="two")
+    assert taste(settings, [], other).key != made(settings).key  # type: ignore[union-attr]
