@@ -153,6 +153,12 @@ class Knob:
         return self.default is None
 
     @property
+    def typed(self) -> bool:
+        """Whether it is a number for which no slider suits."""
+        number = self.kind in (Kind.NUMBER, Kind.INTEGER) and not self.optional
+        return number and not (self.slider and self.minimum is not None)
+
+    @property
     def type(self) -> type:
         """Python's type of its values (that are not off)."""
         return {Kind.NUMBER: float, Kind.INTEGER: int, Kind.SWITCH: bool}.get(self.kind, str)

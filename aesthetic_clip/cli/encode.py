@@ -51,14 +51,23 @@ class Encode(Command):
             )
         if args.output.exists() and not args.overwrite:
             raise AestheticError(f"There is already something at {args.output}.", remedy=Remedy.OVERWRITE)
-        prompts, settings = prompts_of(args), settings_of(args, Settings(), leave_out=_OF_THE_SAMPLING)
+        library = arguments.library_of(args)
+        settings = settings_of(args, Settings(), leave_out=_OF_THE_SAMPLING)
         arguments.try_folder(args.output.absolute().parent)
-        encoded = encode(load_model(args), args, prompts, settings, arguments.library_of(args))
+        from ..hosts.diffusers.prompts import picked
+
+        # Where names leave a choice, as of seed 0: there are no pictures yet.
+        prompts = [picked(prompt, settings, library, 0)[0] for prompt in prompts_of(args)]
+        settings = picked("", settings, library, 0)[1]
+        encoded = encode(load_model(args), args, prompts, settings, library)
         metadata = {
             "prompts": json.dumps(prompts, ensure_ascii=False),
             "negative_prompt": args.negative_prompt,
             "model": args.ckpt,
             **{key: str(value) for key, value in settings.infotext().items()},
+            # What differs from prompt to prompt, in their order.
+            "found": json.dumps(encoded.found),
+            "similarities": json.dumps(encoded.similarities),
         }
         import safetensors.torch
 

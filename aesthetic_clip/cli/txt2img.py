@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from .. import __version__
-from ..embeddings.embedding import SUFFIXES
 from ..errors import AestheticError, Interrupted, Remedy
 from ..files import write_atomically
 from ..settings import KNOBS, Settings
@@ -179,12 +178,18 @@ class _Numbered:
 
 @dataclass(frozen=True)
 class _Order:
-    """One picture: what it shows and where its noise comes from."""
+    """One picture: what it shows, with which settings, and where its noise comes from."""
 
     prompt: str
+    settings: Settings
     seed: int
     batch: int
     place: int
+
+    @property
+    def wanted(self) -> tuple[str, Settings]:
+        """Equal for pictures of the same conditioning."""
+        return self.prompt, self.settings
 
 
 class _Run:
@@ -206,9 +211,11 @@ class _Run:
         self.noise = (
             None if args.seed_each else self.model.noise(self.seed, args.n_samples, args.ddim_steps, args.W, args.H)
         )
-        self.encoded: dict[str, PromptEmbeddings] = {}
+        self.encoded: dict[tuple[str, Settings], PromptEmbeddings] = {}
 
     def _batches(self, prompts: list[str]) -> list[list[_Order]]:
+        from ..hosts.diffusers.prompts import picked
+
         args = self.args
         count = args.n_samples
         # As in the paper's script: n_samples pictures of the one prompt, or one of each line of the file.
@@ -216,12 +223,12 @@ class _Run:
         chunks = [wanted[start : start + count] for start in range(0, len(wanted), count)] * args.n_iter
         orders, made = [], 0
         for batch, chunk in enumerate(chunks):
-            orders.append(
-                [
-                    _Order(prompt, self.seed + (made + i if args.seed_each else 0), batch, i)
-                    for i, prompt in enumerate(chunk)
-                ]
-            )
+            for_each = []
+            for i, prompt in enumerate(chunk):
+                # With one generator for all, each picture picks for itself all the same.
+                chosen = picked(prompt, self.settings, self.library, self.seed + made + i)
+                for_each.append(_Order(*chosen, self.seed + (made + i if args.seed_each else 0), batch, i))
+            orders.append(for_each)
             made += len(chunk)
         return orders
 
@@ -248,11 +255,11 @@ class _Run:
     def pictures(self, batch: list[_Order]) -> list[Image.Image]:
         args = self.args
         for order in batch:
-            if order.prompt not in self.encoded:
-                self.encoded[order.prompt] = encode(
-                    self.model, args, order.prompt, self.settings, self.library, guidance=args.scale > 1
+            if order.wanted not in self.encoded:
+                self.encoded[order.wanted] = encode(
+                    self.model, args, order.prompt, order.settings, self.library, guidance=args.scale > 1
                 )
-        encoded, seeds = [self.encoded[order.prompt] for order in batch], [order.seed for order in batch]
+        encoded, seeds = [self.encoded[order.wanted] for order in batch], [order.seed for order in batch]
         return self.model.pictures(
             encoded,
             seeds,
@@ -267,11 +274,12 @@ class _Run:
 
     def _png(self, picture: Image.Image, order: _Order) -> bytes:
         from ..hosts.diffusers.infotext import infotext, png
+        from ..hosts.diffusers.prompts import is_embedding_file
 
-        args, settings, encoded = self.args, self.settings, self.encoded[order.prompt]
+        args, settings, encoded = self.args, order.settings, self.encoded[order.wanted]
         # The WebUI knows embeddings by name.
         files = {
-            k.name: value for k in KNOBS if k.names_embedding and _is_embedding(value := getattr(settings, k.name))
+            k.name: value for k in KNOBS if k.names_embedding and is_embedding_file(value := getattr(settings, k.name))
         }
         settings = settings.replaced({name: Path(file).stem for name, file in files.items()})
         of_batch = self.noise is not None and args.n_samples > 1
@@ -294,7 +302,3 @@ class _Run:
             "Version": f"aesthetic_clip {__version__}",
         }
         return png(picture, infotext(order.prompt, args.negative_prompt, parameters))
-
-
-def _is_embedding(value: str) -> bool:
-    return Path(value).suffix in SUFFIXES and Path(value).expanduser().is_file()

@@ -131,7 +131,7 @@ def _looked(model: Generator, source: Source) -> Picture:
 
 def _pair(model: Generator, library: Library, jobs: Jobs, order: Order) -> Pair:
     from ..hosts.diffusers.infotext import infotext, png
-    from ..hosts.diffusers.prompts import split_tags
+    from ..hosts.diffusers.prompts import picked, split_tags
     from ..pages.local_page import Pair
 
     def progress(what: str, done: int, total: int, _line: str = "") -> None:
@@ -141,11 +141,12 @@ def _pair(model: Generator, library: Library, jobs: Jobs, order: Order) -> Pair:
     if not order.settings.has_embedding and not order.settings.has_away and not tags:
         raise AestheticError("No aesthetic embedding is chosen.", do="Choose one in the list, or make one in the tab.")
     seed = secrets.randbelow(arguments.LARGEST_SEED + 1) if order.seed == -1 else order.seed
+    prompt, chosen = picked(order.prompt, order.settings, library, seed)
     guidance = order.guidance_scale > 1
     personalising, sampling = (functools.partial(progress, what) for what in ("Personalising", "Sampling"))
     encoded = [
-        model.encode(prompt, settings, library, order.negative_prompt, guidance, progress=personalising)
-        for prompt, settings in ((plain_prompt, Settings()), (order.prompt, order.settings))
+        model.encode(text, settings, library, order.negative_prompt, guidance, progress=personalising)
+        for text, settings in ((plain_prompt, Settings()), (prompt, chosen))
     ]
     before, after = model.pictures(
         encoded, [seed, seed], order.sampling_steps, order.guidance_scale, order.width, order.height, sampling
@@ -159,9 +160,7 @@ def _pair(model: Generator, library: Library, jobs: Jobs, order: Order) -> Pair:
         "RNG": "CPU",
     }
     plain_text = infotext(plain_prompt, order.negative_prompt, parameters)
-    text = infotext(
-        order.prompt, order.negative_prompt, {**parameters, **order.settings.infotext(), **encoded[1].found[0]}
-    )
+    text = infotext(prompt, order.negative_prompt, {**parameters, **chosen.infotext(), **encoded[1].found[0]})
     return Pair(png(before, plain_text), png(after, text), encoded[1].similarities[0], text)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..embeddings.names import escape, listed, unescape
+from ..embeddings.picking import Names, pick
 from ..errors import AestheticError
 from ..settings import BY_NAME
 
@@ -37,6 +38,28 @@ class Tag:
 def tag_text(name: str, weight: float) -> str:
     """The tag for the embedding that a library lists under this name; :func:`parse_tag` reads the same name from it."""
     return f"<{TAG}:{escape(unescape(name), _NOT_IN_NAME)}:{weight:g}>"
+
+
+def with_picks(prompt: str, names: Names, seed: int) -> str:
+    """The prompt with tags whose names leave a choice (``<aesthetic:a|b>``) naming what is picked for a picture.
+
+    Raises:
+        AestheticError: nothing fits such a name.
+    """
+    place = 0
+
+    def picked(match: re.Match[str]) -> str:
+        nonlocal place
+        if match[1] != TAG:
+            return match[0]
+        place += 1
+        written, colon, rest = match[2].partition(":")
+        name = unescape(written.strip())
+        found = pick(name, names, seed, place)
+        # A listed name is a text of its own, which a tag may have to write otherwise.
+        return match[0] if found == name else f"<{TAG}:{escape(unescape(found), _NOT_IN_NAME)}{colon}{rest}>"
+
+    return _NETWORK.sub(picked, prompt)
 
 
 def parse_tag(items: Sequence[str]) -> Tag:

@@ -15,7 +15,7 @@ from ..settings import KNOBS, MORE, OFF, Choices, Kind, Knob, Settings
 from . import picker
 from .forms import js_argument
 from .markup import html
-from .presets import shown
+from .presets import change, shown
 
 ACCORDION = "Aesthetic Gradients"
 
@@ -104,7 +104,7 @@ def _control(knob: Knob, names: Sequence[str], elem_id: str, value: object, inte
         # As text, which can be empty: the WebUI takes the type of a control from its first value.
         return gr.Textbox(placeholder=f"{OFF} ({knob.range})", lines=1, **common)
     step = {} if knob.step is None else {"step": knob.step}
-    if knob.slider and knob.minimum is not None:
+    if not knob.typed:
         return gr.Slider(minimum=knob.minimum, maximum=knob.maximum, **step, **common)
     # Without its range, at which gradio would cut what is typed without a word.
     return gr.Number(**step, **common)
@@ -115,7 +115,7 @@ def _connect(knob: Knob, knobs: Mapping[str, Knob], controls: Mapping[str, Any])
     if isinstance(control, gr.Number) and hasattr(control, "blur"):
         # An empty field means the default: then it should say so.
         control.blur(
-            lambda value: knob.default if value is None else gr.update(),
+            lambda value: change(knob, *([knob.default] if value is None else [])),
             inputs=[control],
             outputs=[control],
             queue=False,
@@ -127,9 +127,7 @@ def _connect(knob: Knob, knobs: Mapping[str, Knob], controls: Mapping[str, Any])
 
     def bring(choice: object) -> Any:
         values = knob.choices.get(choice, {}) if isinstance(choice, str) else {}
-        updates = [
-            gr.update(value=shown(knobs[name], values[name])) if name in values else gr.update() for name in brought
-        ]
+        updates = [change(knobs[name], *([values[name]] if name in values else [])) for name in brought]
         return updates if len(updates) > 1 else updates[0]
 
     # By hand only: pasted parameters say the others themselves.

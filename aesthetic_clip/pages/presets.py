@@ -23,6 +23,13 @@ def shown(knob: Knob, value: object) -> Any:
     return "" if value is None else knob.write(value) if knob.optional else value
 
 
+def change(knob: Knob, *value: object) -> Any:
+    """Have a knob's control show a value; without one it stays as it is."""
+    # Until gradio 3 an update of a number resets the step that is not in it.
+    more = {"step": knob.step} if knob.typed else {}
+    return gr.update(**more, **({"value": shown(knob, value[0])} if value else {}))
+
+
 def settings_field(controls: Sequence[Any]) -> Field[Settings]:
     """The settings that an accordion shows, from its controls in the order of the knobs."""
     return Field(controls, _settings)
@@ -54,9 +61,7 @@ def begin_with(page: Any, controls: Sequence[Any], preset: Callable[[], str], **
         untouched = all(control.value == shown(knob, knob.default) for knob, control in zip(KNOBS, controls))
         values = PRESETS.get(preset(), {}) if untouched else {}
         chosen = {"value": preset()} if untouched else {}
-        updates = [
-            gr.update(value=shown(by_name[name][0], values[name])) if name in values else gr.update() for name in names
-        ]
+        updates = [change(by_name[name][0], *([values[name]] if name in values else [])) for name in names]
         return [gr.update(choices=list(PRESETS), **chosen), *updates]
 
     on_load(page, begin, outputs, **more)

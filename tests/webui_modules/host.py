@@ -335,16 +335,20 @@ class Host:
                     )
         return found
 
-    def generate(self, aesthetic: object = None, **payload: Any) -> Job:
+    def generate(self, aesthetic: object = None, look: Callable[[Any], None] | None = None, **payload: Any) -> Job:
         """One job, as the API makes it.
 
         Args:
             aesthetic: the script's first argument or, as a list, all of them.
+            look: is shown the job's own object when it is done.
             payload: ``checkpoint`` (else the first SD1-like one), and fields of the
                 processing class; ``init_images`` makes it img2img.
         """
         p, run = self._job(aesthetic, **payload)
-        return self._run(p, run)
+        job = self._run(p, run)
+        if look is not None:
+            look(p)
+        return job
 
     def encode(self, aesthetic: object = None, **payload: Any) -> Job:
         """The same up to the first step of the sampler."""

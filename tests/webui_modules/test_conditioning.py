@@ -492,7 +492,8 @@ def test_parameters_are_what_took_effect_and_make_the_same_picture(
 
 
 def test_a_tag_in_the_hires_prompt_does_not_change_what_is_written_of_the_first_pass(host: Host) -> None:
-    hires = {"enable_hr": True, "hr_scale": 1.25, "hr_upscaler": "Latent", "steps": 2, "denoising_strength": 0.5}
+    hires: dict[str, Any] = {"enable_hr": True, "hr_scale": 1.25, "hr_upscaler": "Latent", "steps": 2}
+    hires["denoising_strength"] = 0.5
     job = host.generate(
         {"embedding": "one", "steps": 2}, prompt="a cat", hr_prompt="a cat<aesthetic:two:0.5:steps=3>", **hires
     )
@@ -504,6 +505,108 @@ def test_each_batch_is_told_of_its_own_prompt(host: Host) -> None:
     assert not [key for key in job.parameters if key.startswith("Aesthetic")]
     job = host.generate(prompt=["a cat<aesthetic:one:0.5>", "a cat<aesthetic:one>"], n_iter=2, steps=1)
     assert job.parameters["Aesthetic weight"] == "0.9"
+
+
+# --- presets, picks ------------------------------------------------------------------
+
+
+def test_a_preset_is_the_same_by_object_positions_tag_and_axis(host: Host) -> None:
+    by_object = host.encode({"embedding": "one", "preset": "clear"})
+    knobs = [knob.name for knob in host.extension("settings").KNOBS]
+    ways = {
+        "positions": host.encode([{"embedding": "one", "preset": "Clear"}.get(name) for name in knobs]),
+        "tag": host.encode(prompt="a photo of a cat<aesthetic:one:clear>"),
+        "tag by name": host.encode({"steps": 3, "weight": 0.1}, prompt="a photo of a cat<aesthetic:one:preset=CLEAR>"),
+        "tag beside a dropdown": host.encode({"embedding": "one"}, prompt="a photo of a cat<aesthetic:two:0:clear>"),
+    }
+    for way, job in ways.items():
+        assert same(job.positive, by_object.positive), way
+        assert job.parameters["Aesthetic preset"] == "Clear", way
+    assert by_object.parameters["Aesthetic automatic centre"] == "none of 2"
+    assert any("no automatic centre" in comment for comment in by_object.comments)
+    host.forget_conditioning()
+    pasted = host.extension("settings").pasted(by_object.parameters)
+    assert same(host.encode(pasted).positive, by_object.positive)
+
+
+def test_nothing_said_is_no_preset(host: Host) -> None:
+    assert "Aesthetic preset" not in host.encode({"embedding": "one"}).parameters
+
+
+def test_each_picture_of_a_batch_has_the_embedding_that_its_seed_picks(host: Host, passes: Passes) -> None:
+    pick = host.extension("embeddings.picking").pick
+    seeds = list(range(1, 7))
+    picked = [pick("one|tw*", lambda: ["one", "two"], seed) for seed in seeds]
+    assert {*picked[:3]} == {*picked[3:]} == {"one", "two"}
+    alone = [host.encode({**ON, "embedding": name}).positive[0] for name in picked]
+    passes.count = 0
+    job = host.generate({**ON, "embedding": "one|tw*"}, batch_size=3, seed=1)
+    assert close(job.positive, alone[:3])
+    assert passes.count == 2 * 5
+    assert job.parameters["Aesthetic embedding"] == picked[:3]
+    assert job.parameters["Aesthetic steps"] == "3"
+    two_batches = host.generate({**ON, "embedding": "one|tw*"}, batch_size=3, n_iter=2, seed=1, steps=1)
+    assert close(two_batches.positive, alone[3:])
+    assert two_batches.parameters["Aesthetic embedding"] == picked[3:] * 2
+    assert passes.count == 2 * 5 + 2 * 5
+
+
+def test_a_tag_that_leaves_a_choice_is_written_as_what_was_picked(host: Host) -> None:
+    pick = host.extension("embeddings.picking").pick
+    picked = [pick("one|two", lambda: ["one", "two"], seed, 1) for seed in (1, 2, 3, 4)]
+    assert set(picked) == {"one", "two"}
+    hires: dict[str, Any] = {"enable_hr": True, "hr_scale": 1.25, "hr_upscaler": "Latent", "steps": 2}
+    hires["denoising_strength"] = 0.5
+    seen: list[Any] = []
+    tags = "<aesthetic:one|two:0.5:steps=2>"
+    job = host.generate(prompt=f"a cat{tags}", batch_size=4, seed=1, look=seen.append, **hires)
+    assert seen[0].all_prompts == [f"a cat<aesthetic:{name}:0.5:steps=2>" for name in picked]
+    assert seen[0].all_hr_prompts == seen[0].all_prompts
+    alone = [host.encode(prompt=prompt).positive[0] for prompt in seen[0].all_prompts]
+    assert close(job.positive, alone) and len(job.hires) == 4
+
+
+def test_each_prompt_of_a_batch_has_its_own_tags(host: Host) -> None:
+    prompts = [
+        "a cat<aesthetic:one:0.5:steps=2>",
+        "a cat",
+        "a dog<aesthetic:two:0.5:steps=2>",
+        "a dog<aesthetic:one:0.5:steps=2>",
+    ]
+    job = host.encode(prompt=prompts, batch_size=4)
+    alone = [host.encode(prompt=prompt).positive[0] for prompt in prompts]
+    assert close(job.positive, alone)
+    assert job.parameters["Aesthetic weight"] == ["0.5", None, "0.5", "0.5"]
+
+
+def test_a_batch_of_several_tastes_personalises_each_negative_prompt_if_asked(host: Host) -> None:
+    on = {**ON, "negative_prompt": True}
+    job = host.encode({**on, "embedding": "one|two"}, batch_size=4, seed=1, negative_prompt="blurry")
+    picked = job.parameters["Aesthetic embedding"]
+    alone = [host.encode({**on, "embedding": name}, negative_prompt="blurry").negative[0] for name in picked]
+    assert set(picked) == {"one", "two"} and close(job.negative, alone)
+
+
+@pytest.mark.parametrize("family", ["sd1_a", "sdxl"])
+def test_several_tastes_in_one_batch_make_the_pictures_that_each_makes_alone(host: Host, family: str) -> None:
+    checkpoint = getattr(host.assets, family)
+    job = host.generate({**ON, "embedding": "one|both"}, batch_size=2, seed=1, checkpoint=checkpoint)
+    names = job.parameters["Aesthetic embedding"]
+    names = names if isinstance(names, list) else [names] * 2
+    assert len(job.pictures) == 2
+    for place, name in enumerate(names):
+        alone = host.generate({**ON, "embedding": name}, seed=1 + place, checkpoint=checkpoint)
+        difference = torch.tensor(list(alone.images[0])).float() - torch.tensor(list(job.images[place])).float()
+        assert difference.abs().mean() < 1
+
+
+@pytest.mark.parametrize("wrong", ["one|missing", "hot*", "one|"])
+def test_a_choice_of_nothing_is_refused(host: Host, wrong: str) -> None:
+    refused = host.extension("errors").AestheticError
+    with pytest.raises(refused, match=r"fits|empty part"):
+        host.generate({"embedding": wrong})
+    with pytest.raises(refused, match=r"fits|empty part"):
+        host.generate(prompt=f"a cat<aesthetic:{wrong}>")
 
 
 # --- faults --------------------------------------------------------------------------

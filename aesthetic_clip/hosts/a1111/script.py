@@ -63,6 +63,10 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
 
         hook.request(p, read)
 
+    def before_process_batch(self, p: Any, *values: object, **batch: Any) -> None:
+        if not rival() and not p.disable_extra_networks:
+            hook.pick_for_batch(p, batch["batch_number"])
+
 
 def _paste(knob: Knob) -> Callable[[dict[str, Any]], object]:
     """What pasted parameters set this knob's control to; None leaves it as it is."""

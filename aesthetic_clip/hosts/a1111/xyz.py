@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ...embeddings.library import Library
+from ...embeddings.picking import pick
 from ...errors import AestheticError
 from ...pages.picker import choices
 from ...settings import KNOBS, Kind, Knob
@@ -60,7 +61,7 @@ def _axis(grid: Any, knob: Knob, library: Callable[[], Library], refused: Callab
             for value in values:
                 name = knob.parse(value)
                 if knob.names_embedding and name not in knob.words:
-                    library().load(name)
+                    library().load(pick(name, library().names, 0))
         except AestheticError as error:
             raise refused(error) from error.__cause__
 

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from ...embeddings.embedding import SUFFIXES, Embedding, load
 from ...embeddings.library import Library
+from ...embeddings.picking import pick
 from ...errors import AestheticError
 from ...method.part import part_of
 from ...method.personalize import Chunk
 from ...method.session import Session
-from ...method.tags import TAG, Tag, parse_tag
+from ...method.tags import TAG, Tag, parse_tag, with_picks
 from ...method.taste import Taste, taste
 from ...progress import Progress, part, silent
 from ...settings import Settings
@@ -41,6 +42,7 @@ def encode_prompts(
     guidance: bool = True,
     clip_skip: int | None = None,
     text_tower: Path | str | None = None,
+    seed: int = 0,
     progress: Progress = silent,
 ) -> PromptEmbeddings:
     """Encode prompts as ``pipe`` does, personalised (Gallego 2022, arXiv 2209.12330).
@@ -69,6 +71,7 @@ def encode_prompts(
         guidance: whether negative embeddings are wanted; a pipeline that takes none gets none.
         clip_skip: as in the pipeline: 1 reads the layer before the usual one.
         text_tower: file or folder of the CLIP that the first text encoder came from.
+        seed: of the first picture, counted up, where a name leaves a choice (``a|b``, ``warm*``): see :func:`picked`.
         progress: told the steps done and the steps in all; may raise to stop.
 
     Raises:
@@ -82,10 +85,13 @@ def encode_prompts(
     if not texts:
         raise AestheticError("There is no prompt to encode.", "The list is empty.", "Give at least one.")
     negatives = _one_each(negative_prompt, len(texts))
-    split = [split_tags(text) for text in texts]
+    chosen = [picked(text, settings, embeddings, seed + number) for number, text in enumerate(texts)]
+    split = [split_tags(text) for text, _ in chosen]
     plain = [text for text, _ in split]
     everything = embeddings.readable if isinstance(embeddings, Library) else tuple
-    tastes = [taste(settings, tags, lambda name: _load(embeddings, name), everything) for _, tags in split]
+    tastes = [
+        taste(own, tags, lambda name: _load(embeddings, name), everything) for (_, own), (_, tags) in zip(chosen, split)
+    ]
     with borrowed(pipe) as private, torch.no_grad():
         encoders = pipeline_encoders(private, Path(text_tower).expanduser() if text_tower else None)
         # Those of latent consistency take no negative prompt.
@@ -133,6 +139,26 @@ def _one_each(negative: str | Sequence[str] | None, count: int) -> list[str] | N
     return negatives
 
 
+def picked(prompt: str, settings: Settings, embeddings: Library | Embedding | None, seed: int) -> tuple[str, Settings]:
+    """Prompt and settings of one picture, with what its seed picks in the place of names that leave a choice.
+
+    Raises:
+        AestheticError: nothing fits such a name.
+    """
+
+    def names() -> list[str]:
+        files = [settings.embedding] if is_embedding_file(settings.embedding) else []
+        return [*files, *(embeddings.names() if isinstance(embeddings, Library) else [])]
+
+    embedding = pick(settings.embedding, names, seed)
+    return with_picks(prompt, names, seed), replace(settings, embedding=embedding)
+
+
+def is_embedding_file(name: str) -> bool:
+    """Whether this is the path of an embedding's file."""
+    return Path(name).suffix in SUFFIXES and Path(name).expanduser().is_file()
+
+
 def split_tags(text: str) -> tuple[str, list[Tag]]:
     """A prompt without its tags, and the tags."""
     tags = [parse_tag(match[1].split(":")) for match in _TAG.finditer(text)]
@@ -144,9 +170,8 @@ def _load(embeddings: Library | Embedding | None, name: str) -> Embedding:
         return embeddings
     if isinstance(embeddings, Library) and name in embeddings.paths():
         return embeddings.load(name)
-    path = Path(name).expanduser()
-    if path.suffix in SUFFIXES and path.is_file():
-        return load(path)
+    if is_embedding_file(name):
+        return load(Path(name).expanduser())
     if isinstance(embeddings, Library):
         return embeddings.load(name)  # says what there is instead
     raise AestheticError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ import safetensors
 from aesthetic_clip import Embedding, Settings, encode_prompts
 from aesthetic_clip.cli.main import main
 from aesthetic_clip.embeddings.embedding import save
+from aesthetic_clip.embeddings.picking import pick
+from aesthetic_clip.embeddings.presets import PresetFile
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.hosts.diffusers.infotext import infotext
-from aesthetic_clip.settings import KNOBS
+from aesthetic_clip.settings import BY_NAME, KNOBS, PRESETS
 from aesthetic_clip.spaces import VIT_L, space_of
 
 from ...support import pipelines
@@ -147,6 +150,51 @@ def test_steps_change_the_picture_and_none_is_the_plain_model(
     assert [path.name for path in (still, moved, again)] == ["00000.png", "00001.png", "00002.png"]
 
 
+@pytest.mark.parametrize("name", ["clear", "Paper"])
+def test_a_preset_by_flag_and_by_tag_is_what_its_values_are(
+    capsys: pytest.CaptureFixture[str], model: Path, out: Path, name: str
+) -> None:
+    one = ("--n_iter", 1, "--n_samples", 1, "--skip_grid")
+    chosen = (*one, "--aesthetic_embedding", "taste")
+    [by_flag] = works(capsys, *txt2img(model, out, *chosen, "--preset", name))
+    [by_long_flag] = works(capsys, *txt2img(model, out, *chosen, "--aesthetic-preset", name))
+    [by_tag] = works(capsys, *txt2img(model, out, *one), "--prompt", f"{PROMPT}<aesthetic:taste:{name}>")
+    values = {f"--aesthetic_{knob}": BY_NAME[knob].write(value) for knob, value in PRESETS[name.title()].items()}
+    values.pop("--aesthetic_slerp")
+    [by_values] = works(capsys, *txt2img(model, out, *chosen), *(word for item in values.items() for word in item))
+    for other in (by_long_flag, by_tag, by_values):
+        assert numpy.array_equal(pixels(other), pixels(by_flag))
+    assert parameters(by_flag)["Aesthetic preset"] == name.title()
+    assert ("Aesthetic automatic centre" in parameters(by_flag)) == (name == "clear")
+
+
+def test_a_users_preset_by_flag(capsys: pytest.CaptureFixture[str], model: Path, out: Path, lib: Path) -> None:
+    PresetFile(lambda: lib).save("mine", Settings(weight=1.0, steps=6, lr=0.01))
+    chosen = ("--n_iter", 1, "--n_samples", 1, "--skip_grid", "--aesthetic_embedding", "taste")
+    [by_name] = works(capsys, *txt2img(model, out, *chosen, "--preset", "MINE"))
+    [by_values] = works(capsys, *txt2img(model, out, *chosen, *STRONG))
+    assert numpy.array_equal(pixels(by_name), pixels(by_values))
+    assert "one of Custom, Subtle, Clear, Strong, Paper, mine" in fails(
+        capsys, *txt2img(model, out, *chosen, "--preset", "yours")
+    )
+
+
+def test_each_picture_picks_for_itself_and_tells_what(
+    capsys: pytest.CaptureFixture[str], model: Path, out: Path
+) -> None:
+    both = ("--n_iter", 1, "--n_samples", 4, "--skip_grid", "--seed_each", *STRONG)
+    by_setting = works(capsys, *txt2img(model, out, *both, "--aesthetic_embedding", "taste|a*"))
+    found = [parameters(path)["Aesthetic embedding"] for path in by_setting]
+    assert found == [pick("taste|a*", lambda: ["a, b", "taste"], seed) for seed in (42, 43, 44, 45)]
+    assert set(found) == {"taste", "a, b"}
+    by_tag = works(capsys, *txt2img(model, out, *both), "--prompt", f"{PROMPT}<aesthetic:taste|a*>")
+    picked = [pick("taste|a*", lambda: ["a, b", "taste"], seed, 1) for seed in (42, 43, 44, 45)]
+    assert [parameters(path)["Prompt"] for path in by_tag] == [f"{PROMPT}<aesthetic:{name}>" for name in picked]
+    assert "No aesthetic embedding fits 'b*'" in fails(
+        capsys, *txt2img(model, out, "--aesthetic_embedding", "taste|b*")
+    )
+
+
 def test_with_seeds_of_their_own_a_picture_does_not_depend_on_how_many_there_are(
     capsys: pytest.CaptureFixture[str], model: Path, out: Path
 ) -> None:
@@ -236,6 +284,13 @@ def test_encode(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path)
         assert set(content.keys()) == {"prompt_embeds", "negative_prompt_embeds"}
         assert torch.equal(content.get_tensor("prompt_embeds"), expected.prompt_embeds)
         assert json.loads(content.metadata()["prompts"]) == [PROMPT]
+    assert works(capsys, *arguments, "--overwrite", "--aesthetic_strength", 0.01) == [file]
+    with safetensors.safe_open(file, "pt") as content:
+        metadata = content.metadata()
+    [similarities], [found] = json.loads(metadata["similarities"]), json.loads(metadata["found"])
+    numbers = similarities["ViT-L/14"]
+    assert found == {"Aesthetic steps taken": str(len(numbers) - 1)} and metadata["Aesthetic strength"] == "0.01"
+    assert 1 - math.acos(numbers[-1]) / math.acos(numbers[0]) == pytest.approx(0.01, abs=0.003)
     assert "already something" in fails(capsys, *arguments)
     assert works(capsys, *arguments, "--overwrite") == [file]
 
