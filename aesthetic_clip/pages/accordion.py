@@ -30,6 +30,7 @@ def settings_accordion(
     initial: Settings | None = None,
     knobs: Sequence[Knob] = KNOBS,
     more: Callable[[Sequence[Any]], None] = lambda controls: None,
+    below: Callable[[Mapping[str, Any]], None] = lambda controls: None,
 ) -> list[Any]:
     """The accordion with one control per knob, returned in the order of the knobs.
 
@@ -43,6 +44,7 @@ def settings_accordion(
         initial: what the controls say at first, if not the defaults.
         knobs: the table.
         more: puts something below the knobs under More; is told the controls.
+        below: puts something at the end of the accordion; is told the controls by the knobs' names.
     """
     controls: dict[str, Any] = {}
     expected = _expected(initial, knobs)
@@ -66,6 +68,7 @@ def settings_accordion(
                     show(row)
                 if fold == MORE:
                     more([controls[knob.name] for knob in knobs if knob.name in controls])
+        below(controls)
         hints = {elem_id(knob.name): knob.help for knob in knobs}
         gr.HTML(html("<span hidden data-aesthetic-hints='{}'></span>", json.dumps(hints)))
     by_name = {knob.name: knob for knob in knobs}

@@ -143,7 +143,7 @@ def build(
         gr.Markdown(f"## {TITLE}\nModel: {model}")
         with gr.Tabs():
             with gr.TabItem("Generate", id="generate"):
-                knobs, pictures = _generate_form(host, jobs, generate, size, guidance_scale, initial)
+                knobs, pictures = _generate_form(host, jobs, generate, size, guidance_scale, initial, thumbs_host)
                 row = thumbs.build(_small_button, ID, this=True, pictures=list(pictures)) if thumbs_host else None
             with gr.TabItem(tab.TITLE, id="create"):
                 built = tab.build(host, [(c, knob) for c, knob in zip(knobs, KNOBS) if knob.names_embedding])
@@ -164,6 +164,7 @@ def _generate_form(
     size: tuple[int, int],
     guidance_scale: float,
     initial: Settings,
+    thumbs_host: ThumbsHost | None,
 ) -> tuple[list[Any], dict[str, Any]]:
     """The form, connected; its controls of knobs, and the pictures by what they are called."""
     fields: dict[str, Field[Any]] = {}
@@ -194,6 +195,9 @@ def _generate_form(
                 opened=True,
                 initial=initial,
                 more=lambda controls: presets.preset_form(controls, _elem_id, own, host.remedies),
+                below=lambda controls: (
+                    thumbs.drop_form(controls["embedding"], _elem_id, thumbs_host) if thumbs_host else None
+                ),
             )
             fields["settings"] = presets.settings_field(knobs)
             with gr.Row():

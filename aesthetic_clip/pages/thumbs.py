@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -13,7 +14,7 @@ from ..embeddings import profiles
 from ..embeddings.library import Library
 from ..embeddings.profiles import DEFAULT_NAME, Counts, Opinion, Outcome, Picture
 from ..errors import AestheticError, Remedy
-from ..settings import KNOBS
+from ..settings import KNOBS, NO_EMBEDDING
 from . import forms, messages, picker
 from .forms import Field, Form, Updates
 from .markup import Markup, html
@@ -115,16 +116,7 @@ class Thumbs:
             return _after(profiles.undo(library, profile.strip() or DEFAULT_NAME), host, lists, library)
 
         def take(picture: Source) -> Updates:
-            def kept(picture: Picture) -> Updates:
-                name = host.keep(picture)
-                names = host.library().names()
-                names = names if name in names else [*names, name]
-                return {
-                    "embedding": gr.update(value=name, choices=picker.choices(names, _EMBEDDING)),
-                    "message": messages.note("The next pictures come in the taste of this one."),
-                }
-
-            return seen(picture, kept)
+            return seen(picture, partial(_taken, host))
 
         def fetch() -> Updates:
             host.fetch()
@@ -181,17 +173,68 @@ def build(small_button: MakeButton, elem_id: str, this: bool, pictures: Sequence
     return Thumbs(likes, taste, profile, undo, download, message)
 
 
-def follow(page: Any, library: Callable[[], Library], rows: Sequence[Thumbs], **more: Any) -> None:
-    """Have each page that is opened offer the tastes that there are, and choose the last one used."""
-    if not rows:
-        return
+def drop_form(embedding: Any, elem_id: Callable[[str], str], host: ThumbsHost) -> None:
+    """A folded place to drop a picture, whose taste becomes the embedding.
 
-    def fresh() -> Any:
-        offered, used = _offered(library()), profiles.last_used(library())
-        updates = [gr.update(choices=offered, value=used or DEFAULT_NAME) for _ in rows]
-        return updates if len(updates) > 1 else updates[0]
+    Args:
+        embedding: the control that chooses one.
+        elem_id: makes the page-wide id of a part.
+        host: what only it can do.
+    """
+    with gr.Accordion("In the taste of a picture", open=False, elem_id=elem_id("drop")):
+        image = gr.Image(label="Drop a picture here", elem_id=elem_id("dropped"), height=200)
+        message = gr.HTML(elem_id=elem_id("drop_message"))
+    form = Form({"picture": forms.picture("dropped", image)}, "message", host.remedies)
 
-    picker.on_load(page, fresh, [row.profile for row in rows], **more)
+    def take(picture: Source) -> Updates:
+        return _taken(host, host.look(picture))
+
+    form.on(image.upload, take, {"embedding": embedding, "message": message}, show_progress="hidden")
+
+
+def follow(
+    page: Any,
+    library: Callable[[], Library],
+    rows: Sequence[Thumbs],
+    embeddings: Sequence[Any] = (),
+    first: Callable[[], str] = lambda: NO_EMBEDDING,
+    **more: Any,
+) -> None:
+    """Have each page that is opened offer the tastes that there are, and choose the last one used.
+
+    Args:
+        page: gradio's.
+        library: asked each time.
+        rows: of thumbs.
+        embeddings: controls that choose one.
+        first: what these begin with, shown in them and said in the rows; asked each time.
+        more: for gradio.
+    """
+
+    def fresh() -> list[Any]:
+        offered, used, begins = _offered(library()), profiles.last_used(library()), first()
+        line, chosen = "", {}
+        if begins != NO_EMBEDDING and begins in library().names():
+            line, chosen = html("<p>On from the start, by the settings: “{}”.</p>", begins), {"value": begins}
+        return [
+            *(gr.update(choices=offered, value=used or DEFAULT_NAME) for _ in rows),
+            *(gr.update(value=str(line)) for _ in rows),
+            *(gr.update(**chosen) for _ in embeddings),
+        ]
+
+    outputs = [*(row.profile for row in rows), *(row.message for row in rows), *embeddings]
+    if rows:
+        picker.on_load(page, fresh, outputs, **more)
+
+
+def _taken(host: ThumbsHost, picture: Picture) -> Updates:
+    name = host.keep(picture)
+    names = host.library().names()
+    names = names if name in names else [*names, name]
+    return {
+        "embedding": gr.update(value=name, choices=picker.choices(names, _EMBEDDING)),
+        "message": messages.note("The next pictures come in the taste of this one."),
+    }
 
 
 def _offered(library: Library) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from aesthetic_clip.embeddings import profiles
 from aesthetic_clip.embeddings.library import Library, open_library
 from aesthetic_clip.spaces import VIT_L
 
-from ..support.vision_towers import write_encoder
-from .webui import WebUI, generate_on_page
+from ..support.vision_towers import picture, write_encoder
+from .webui import WebUI, generate_on_page, open_page
 
 EMBEDDING = "#script_txt2img_aesthetic_embeddings_embedding input"
 ACCORDION = "#script_txt2img_aesthetic_embeddings_accordion .label-wrap"
@@ -127,8 +128,8 @@ def test_liking_the_selected_picture_makes_a_taste_to_generate_with(
     page.fill("#txt2img_batch_count input[type=number]", "1")
     page.press("#txt2img_batch_count input[type=number]", "Tab")
     assert f"Aesthetic embedding: {taste}" in generate_on_page(page, "a photo of a cat")
-    (picture,) = profiles.pictures(library, taste)
-    assert picture.path.endswith(".png")
+    (liked,) = profiles.pictures(library, taste)
+    assert liked.path.endswith(".png")
 
 
 def test_in_the_taste_of_a_picture_takes_two_clicks(thumbs: Thumbs, page: Any, library: Library) -> None:
@@ -142,3 +143,69 @@ def test_in_the_taste_of_a_picture_takes_two_clicks(thumbs: Thumbs, page: Any, l
     snap(page, "this-picture")
     assert f"Aesthetic embedding: {name}" in text
     assert library.names() == before
+
+
+def test_a_dropped_picture_becomes_the_embedding(thumbs: Thumbs, page: Any, tmp_path: Path) -> None:
+    picture(5).save(tmp_path / "dropped.png")
+    page.click(ACCORDION)
+    page.click("#script_txt2img_aesthetic_embeddings_drop .label-wrap")
+    page.set_input_files("#script_txt2img_aesthetic_embeddings_dropped input[type=file]", str(tmp_path / "dropped.png"))
+    until(page, lambda: embedding_shown(page).startswith("this picture "))
+    snap(page, "dropped")
+    text = generate_on_page(page, "a photo of a dog")
+    assert f"Aesthetic embedding: {embedding_shown(page)}" in text
+
+
+def test_the_taste_of_the_settings_is_on_from_the_start_and_said(
+    browser: Any, webui: WebUI, library: Library, page_errors: list[str]
+) -> None:
+    webui.set_options(aesthetic_first_embedding="vitl")
+    try:
+        with open_page(browser, webui, page_errors) as page:
+            thumbs = Thumbs(page)
+            thumbs.wait("On from the start, by the settings: “vitl”.")
+            until(page, lambda: embedding_shown(page) == "vitl")
+            assert "Aesthetic embedding: vitl" in generate_on_page(page, "a photo of a cat")
+            assert "Aesthetic" not in webui.txt2img().infotext, "programs say themselves what they want"
+    finally:
+        webui.set_options(aesthetic_first_embedding="None")
+
+
+def test_a_thumb_during_a_generation_waits_for_it(thumbs: Thumbs, page: Any, webui: WebUI, taste: str) -> None:
+    generate_on_page(page, "a photo of a hen")
+    thumbs.name(taste)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(webui.txt2img, steps=120)
+        until(page, lambda: webui.run("result = shared.state.job_count > 0"))
+        assert not running.done()
+        thumbs.press("like", "Looking at the picture|Liked")
+        thumbs.wait("Liked: 1")
+        assert running.result().image.size == (64, 64)
+
+
+def test_a_missing_encoder_is_told_with_the_way_out(
+    thumbs: Thumbs, page: Any, webui: WebUI, library: Library, taste: str
+) -> None:
+    encoder = webui.options()["aesthetic_image_encoder_768"]
+    generate_on_page(page, "a photo of a horse")
+    thumbs.name(taste)
+    webui.set_options(aesthetic_image_encoder_768="")
+    try:
+        said = thumbs.press("like", "no image encoder")
+        assert "Press 'Download the image encoder', once for all pictures." in said
+        snap(page, "encoder-missing")
+        assert thumbs.find("download").is_visible()
+        # The rig has no network.
+        assert "HF_HUB_OFFLINE" in thumbs.press("download", "switched off")
+        assert taste not in library.names()
+    finally:
+        webui.set_options(aesthetic_image_encoder_768=encoder)
+    thumbs.press("like", "Liked: 1")
+    assert not thumbs.find("download").is_visible()
+
+
+@pytest.mark.parametrize("tab", ["img2img", "extras"])
+def test_the_row_stands_under_the_other_galleries_too(library: Library, page: Any, tab: str) -> None:
+    page.locator("#tabs > .tab-nav button").filter(has_text=re.compile(f"^\\s*{tab}\\s*$", re.IGNORECASE)).click()
+    thumbs = Thumbs(page, tab)
+    assert "There is no picture yet." in thumbs.press("like", "no picture")

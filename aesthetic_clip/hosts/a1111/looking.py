@@ -16,11 +16,13 @@ from ...create.sources import Source
 from ...embeddings.embedding import Embedding
 from ...embeddings.profile_files import Picture
 from ...errors import AestheticError
+from ...pages.thumbs import ThumbsHost
 from ...progress import Progress, silent
 from ...spaces import Space
 from . import options
 from .encoders import loaded_model, model_spaces
 from .image_encoders import image_encoder
+from .remedies import REMEDIES
 
 if TYPE_CHECKING:
     from ...clip.image_encoder import ImageEncoder
@@ -161,6 +163,5 @@ def load(name: str) -> Embedding:
     return library.load(name)
 
 
-def close() -> None:
-    """Give the encoders' memory back."""
-    _encoders.close()
+HOST = ThumbsHost(options.embeddings, look, fetch, keep, REMEDIES)
+"""What pages need to take pictures."""

@@ -14,7 +14,7 @@ from ...embeddings.presets import PresetFile
 from ...embeddings.scan import is_text, tell_once
 from ...method.optimize import Memory
 from ...printable import printable
-from ...settings import FIRST_PRESET, PRESETS
+from ...settings import FIRST_PRESET, NO_EMBEDDING, PRESETS
 from ...spaces import PUBLISHED, Space
 
 EXTENSION = Path(__file__).resolve().parents[3]
@@ -24,6 +24,7 @@ _PROJECTION = "aesthetic_text_projection"
 _SIMILARITY = "aesthetic_similarity_infotext"
 _MEMORY = "aesthetic_memory"
 _FIRST_PRESET = "aesthetic_first_preset"
+_FIRST_EMBEDDING = "aesthetic_first_embedding"
 _ENCODERS = {space: f"aesthetic_image_encoder_{space.dim}" for space in PUBLISHED}
 
 
@@ -48,6 +49,17 @@ def register() -> None:
         shared.OptionInfo(
             FIRST_PRESET, "Preset that the page starts with", gr.Dropdown, _presets, section=_SECTION
         ).info("unless other defaults were stored in Settings > Defaults"),
+    )
+    shared.opts.add_option(
+        _FIRST_EMBEDDING,
+        shared.OptionInfo(
+            NO_EMBEDDING,
+            "Taste that is on when a page is opened",
+            gr.Dropdown,
+            lambda: {"choices": [NO_EMBEDDING, *embeddings().names()]},
+            refresh=lambda: None,
+            section=_SECTION,
+        ).info("an embedding or a taste that grows; the accordion shows it, and choosing None there turns it off"),
     )
     modes = {"choices": [mode.value for mode in Memory]}
     shared.opts.add_option(
@@ -149,6 +161,11 @@ def first_preset() -> str:
     """What a page of txt2img or img2img starts with."""
     chosen = str(getattr(shared.opts, _FIRST_PRESET, FIRST_PRESET))
     return chosen if chosen in PRESETS else FIRST_PRESET
+
+
+def first_embedding() -> str:
+    """The embedding that a page of txt2img or img2img starts with, ``None`` for none; it may not be there."""
+    return str(getattr(shared.opts, _FIRST_EMBEDDING, NO_EMBEDDING) or NO_EMBEDDING)
 
 
 def similarity_in_infotext() -> bool:

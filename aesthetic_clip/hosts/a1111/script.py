@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modules import extensions, scripts, ui_common
 
 from ...errors import AestheticError
-from ...pages import accordion, picker, presets
+from ...pages import accordion, picker, presets, thumbs
 from ...settings import BY_NAME, KNOBS, Knob, Settings, pasted
-from . import hook, options, xyz
+from . import hook, looking, options, xyz
 from .remedies import REMEDIES
 from .script_arguments import TITLE
 
@@ -48,8 +48,14 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
         def own_presets(controls: Sequence[Any]) -> None:
             presets.preset_form(controls, self.elem_id, options.OWN_PRESETS, REMEDIES)
 
+        def dropped(controls: Mapping[str, Any]) -> None:
+            if not rival():
+                thumbs.drop_form(controls["embedding"], self.elem_id, looking.HOST)
+
         names = options.embeddings().names()
-        controls = accordion.settings_accordion(names, self.elem_id, refresh_button, rival(), more=own_presets)
+        controls = accordion.settings_accordion(
+            names, self.elem_id, refresh_button, rival(), more=own_presets, below=dropped
+        )
         self.infotext_fields = [(control, _paste(knob)) for control, knob in zip(controls, KNOBS)]
         self.paste_field_names = [knob.infotext for knob in KNOBS]
         return controls

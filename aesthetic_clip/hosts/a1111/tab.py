@@ -88,7 +88,8 @@ def build(send: SendButtons, rows: ThumbRows) -> list[tuple[Any, str, str]]:
         built.follow(page, queue=False)
         for controls in accordions.values():
             presets.begin_with(page, controls, options.first_preset, queue=False)
-        thumbs.follow(page, options.embeddings, list(rows.rows.values()), queue=False)
+        chosen = [control for control, knob in lists if knob.name == "embedding"]
+        thumbs.follow(page, options.embeddings, list(rows.rows.values()), chosen, options.first_embedding, queue=False)
     return [(page, tab.TITLE, tab.ID)]
 
 

@@ -10,9 +10,8 @@ from modules import ui_components
 from ...create.sources import Source
 from ...pages import tab, thumbs
 from ...pages.forms import Field
-from . import looking, options
+from . import looking
 from .gallery import selected_file
-from .remedies import REMEDIES
 
 _GENERATING = ("txt2img", "img2img")
 TABS = (*_GENERATING, "extras")
@@ -45,13 +44,12 @@ class ThumbRows:
             built: whose lists of embeddings follow.
             accordions: by tab, the control of each knob by its name.
         """
-        host = thumbs.ThumbsHost(options.embeddings, looking.look, looking.fetch, looking.keep, REMEDIES)
         for name, row in self.rows.items():
             if name not in self._galleries:
                 continue
             parts = [shown[name] for shown in (self._galleries, self._infos) if name in shown]
             picture: Field[Source] = Field(parts, selected_file)
-            row.connect(host, [picture], built.lists, accordions.get(name, {}).get("embedding"), js=_SELECTED)
+            row.connect(looking.HOST, [picture], built.lists, accordions.get(name, {}).get("embedding"), js=_SELECTED)
 
 
 def _button(text: str, elem_id: str, hint: str) -> Any:
