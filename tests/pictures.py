@@ -1,8 +1,8 @@
 """Makes the README's pictures anew, from the programs themselves: ``python -m tests.pictures [NAME ...]``.
 
 ``accordion``, ``create`` and ``library`` are taken in the WebUI that the environment's WEBUI_DIR names, with the
-demonstration model as its checkpoint; ``page`` in the local page, ``demo`` from the command, ``curve`` from the table in
-docs/experiment.md. It takes Chromium, playwright, diffusers and matplotlib.
+demonstration model as its checkpoint; ``page`` in the local page, ``demo`` from the command, ``curve`` and ``strength`` from
+the tables in docs/experiment.md, ``presets`` by the lab. It takes Chromium, playwright, diffusers and matplotlib.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from aesthetic_clip.create.pictures import save_result
 from aesthetic_clip.demo import DEMO, GUIDANCE_SCALE, LR, MODEL, SAMPLING_STEPS, loading, world
-from aesthetic_clip.demo.lab import export, measure
+from aesthetic_clip.demo.lab import export, measure, ways, ways_report
 from aesthetic_clip.embeddings.library import open_library
+from aesthetic_clip.pages.heatmap import font
 from aesthetic_clip.pages.local_page import ID as PAGE
 from aesthetic_clip.pages.tab import TITLE
 
@@ -281,8 +282,42 @@ def curve() -> None:
     print(DOCS / "curve.png")
 
 
+def strengths() -> None:
+    """What each way to ask for a style costs, from the published table as well."""
+    found = ways_report.entries((DOCS / "experiment.md").read_text(encoding="utf-8"))
+    ways_report.plot(found, DOCS / "strength.png")
+    print(DOCS / "strength.png")
+
+
+def presets() -> None:
+    """Each preset over the styles, all pictures of one prompt and seed; without and with the style's name above."""
+    lab = ways.Lab(measure.Bench())
+    rows = {"plain": ways.WAYS[0], **{way.point: way for way in ways.PRESET_WAYS}, "named": ways.WAYS[1]}
+    content, styles = world.HELD_OUT[0], list(world.STYLES)
+    tile, left, top = 128, 80, 26
+    sheet = Image.new("RGB", (left + tile * len(styles), top + tile * len(rows)), "white")
+    draw, letters = ImageDraw.Draw(sheet), font(16)
+    for column, style in enumerate(styles):
+        draw.text((left + tile * (column + 0.5), top / 2), style, "black", letters, anchor="mm")
+    for row, (name, way) in enumerate(rows.items()):
+        draw.text((left - 8, top + tile * (row + 0.5)), name, "black", letters, anchor="rm")
+        prompts = [lab.prompt(content, style, way)[0] for style in styles]
+        for column, picture in enumerate(lab.pictures(prompts, [0] * len(styles))):
+            pixels = (picture.permute(1, 2, 0) * 255).round().byte().numpy()
+            large = Image.fromarray(pixels).resize((tile, tile), Image.Resampling.BICUBIC)
+            sheet.paste(large, (left + tile * column, top + tile * row))
+    sheet.save(DOCS / "presets.png", optimize=True)
+    print(DOCS / "presets.png")
+
+
 IN_WEBUI: dict[str, Callable[[WebUI], None]] = {"accordion": accordion, "create": create, "library": shelf}
-ELSEWHERE: dict[str, Callable[[], None]] = {"page": local_page, "demo": demo, "curve": curve}
+ELSEWHERE: dict[str, Callable[[], None]] = {
+    "page": local_page,
+    "demo": demo,
+    "curve": curve,
+    "strength": strengths,
+    "presets": presets,
+}
 
 
 def main() -> None:

@@ -49,11 +49,12 @@ class Conditioning:
         """``function(model, ...)``, the WebUI's encoding of a prompt, with the encoders personalised meanwhile."""
 
         def personalised(model: Any, *args: Any, **kwargs: Any) -> Any:
+            again = None if self.part is None else _Again(model)
             with self._hooked(model):
                 conds = function(model, *args, **kwargs)
-            if self.part is None:
+            if self.part is None or again is None:
                 return conds
-            with _unnoted(model):
+            with again.unnoted():
                 return in_part(function(model, *args, **kwargs), conds, self.part, self.total)
 
         return personalised
@@ -74,17 +75,26 @@ class Conditioning:
                 shared.state.textinfo = None
 
 
-@contextlib.contextmanager
-def _unnoted(model: Any) -> Iterator[None]:
-    """Encode the same prompts once more, without noting for the picture's parameters what was noted already."""
-    notes = [note for host in host_encoders(model) for note in host.notes()]
-    before = [copy.copy(note) for note in notes]
-    try:
-        yield
-    finally:
-        for note, kept in zip(notes, before):
-            note.clear()
-            note.extend(kept) if isinstance(note, list) else note.update(kept)
+class _Again:
+    """The same prompts encoded a second time, ordinarily: made before the first, and nothing is noted or counted twice."""
+
+    def __init__(self, model: Any) -> None:
+        self.hosts = host_encoders(model)
+        self.layers = [Layers(host.module) for host in self.hosts]
+
+    @contextlib.contextmanager
+    def unnoted(self) -> Iterator[None]:
+        notes = [note for host in self.hosts for note in host.notes()]
+        before = [copy.copy(note) for note in notes]
+        try:
+            with contextlib.ExitStack() as stack:
+                for layers in self.layers:
+                    stack.enter_context(layers.repeated())
+                yield
+        finally:
+            for note, kept in zip(notes, before):
+                note.clear()
+                note.extend(kept) if isinstance(note, list) else note.update(kept)
 
 
 def _watch(_done: int, _total: int, line: str) -> None:

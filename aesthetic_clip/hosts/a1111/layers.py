@@ -42,6 +42,16 @@ class Layers:
         self._put(self._before)
 
     @contextlib.contextmanager
+    def repeated(self) -> Iterator[None]:
+        """Around the WebUI's own passes of the same prompts, done once more: they count once."""
+        after = self._counters()
+        self.rewind()
+        try:
+            yield
+        finally:
+            self._put(after)
+
+    @contextlib.contextmanager
     def around_passes(self) -> Iterator[None]:
         """Around our passes, after the WebUI's: afterwards all is as if there had been none."""
         after, attributes = self._counters(), [dict(vars(layer)) for layer in self._layers]

@@ -1,0 +1,139 @@
+"""What ``ways.csv`` says: the table of docs/experiment.md, and the plot of style against content, from either."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+MEASURES = {"chance": "style", "shape": "shape kept", "colour": "colour kept", "background": "background kept"}
+"""In the file, and in the table."""
+_UNWANTED = "unwanted style"
+_SPREAD, _STEPS = "spread between prompts", "steps"
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Per way: the mean of each measure, and half its 95% interval, that of the mean of the prompts' means.
+
+    ``spread`` is the standard deviation of the style between prompts, mean over styles; ``steps`` those taken.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["way"]].append(row)
+    found = []
+    for key, group in groups.items():
+        entry: dict[str, Any] = {"way": key, "pictures": len(group), "steps": _mean([row["steps"] for row in group])}
+        for name in (*MEASURES, "unwanted"):
+            means = list(_by(group, "prompt", name).values())
+            entry[name], entry[f"{name}_95"] = _mean(means), 1.96 * _deviation(means) / math.sqrt(len(means))
+        styles = {row["style"] for row in group}
+        entry["spread"] = _mean(
+            [
+                _deviation(list(_by([row for row in group if row["style"] == style], "prompt", "chance").values()))
+                for style in styles
+            ]
+        )
+        entry["by_style"] = {
+            style: {name: _mean([row[name] for row in group if row["style"] == style]) for name in MEASURES}
+            for style in sorted(styles)
+        }
+        found.append(entry)
+    return found
+
+
+def _by(rows: Sequence[Mapping[str, Any]], what: str, name: str) -> dict[str, float]:
+    groups: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        groups[row[what]].append(row[name])
+    return {key: _mean(values) for key, values in groups.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    mean = _mean(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1)) if len(values) > 1 else 0.0
+
+
+def table(entries: Sequence[Mapping[str, Any]], unwanted: bool = False) -> str:
+    """The summary as a Markdown table; with the unwanted style of mixed embeddings, or the spread and steps."""
+    more = [_UNWANTED] if unwanted else [_SPREAD, _STEPS]
+    heads = ["way", *MEASURES.values(), *more]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for entry in entries:
+        names = (*MEASURES, *(["unwanted"] if unwanted else []))
+        cells = [f"{entry[name]:.2f} ± {entry[f'{name}_95']:.2f}" for name in names]
+        if not unwanted:
+            cells += [f"{entry['spread']:.2f}", f"{entry['steps']:.1f}"]
+        lines.append(f"| {entry['way']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def styles_table(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Style, and the lesser of shape and colour kept, for each of the styles."""
+    styles = list(entries[0]["by_style"])
+    lines = ["| way | " + " | ".join(styles) + " |", "|---" * (len(styles) + 1) + "|"]
+    for entry in entries:
+        cells = [
+            f"{one['chance']:.2f} / {min(one['shape'], one['colour']):.2f}"
+            for one in (entry["by_style"][style] for style in styles)
+        ]
+        lines.append(f"| {entry['way']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def entries(text: str) -> list[dict[str, Any]]:
+    """A summary out of the lines of :func:`table` in a text, as exact as they are written there."""
+    found, names = [], list(MEASURES)
+    for line in text.splitlines():
+        key, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        numbers = [cell.split("±")[0] for cell in cells if "±" in cell]
+        if line.startswith("|") and len(numbers) == len(names) and len(cells) == len(names) + 2:
+            found.append({"way": key, **{name: float(number) for name, number in zip(names, numbers)}})
+    return found
+
+
+_COLOURS = ("C3", "C0", "C2", "C1", "C4", "C5", "C6", "C8", "C9")
+
+
+def plot(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Style against content, a line for each family of ways."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    families: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    for entry in summaries:
+        family, _, point = entry["way"].partition(": ")
+        families[family].append((point, entry["chance"], (entry["shape"] + entry["colour"]) / 2))
+    with pyplot.rc_context({"font.size": 12, "lines.linewidth": 2, "axes.spines.top": False}):
+        figure, axes = pyplot.subplots(figsize=(9, 6.5))
+        colours = iter(_COLOURS)
+        for family, points in families.items():
+            if family in ("plain", "named"):
+                axes.plot(*zip(points[0][1:]), "k*" if family == "named" else "kx", markersize=13, label=family)
+                continue
+            styles, kept = zip(*(point[1:] for point in points))
+            presets = family == "preset"
+            axes.plot(
+                styles,
+                kept,
+                "D" if presets else "o-",
+                color="k" if presets else next(colours),
+                label=family,
+                alpha=0.85,
+            )
+            for name, style, content in points:
+                words = name.split(" ")[0] if presets else name
+                axes.annotate(words, (style, content), xytext=(4, 5), textcoords="offset points", fontsize=9)
+        axes.axhline(0.97, color="0.8", linewidth=1, zorder=0)
+        axes.axvline(0.9, color="0.8", linewidth=1, zorder=0)
+        axes.set(xlabel="style", ylabel="shape and colour kept", xlim=(-0.02, 1.04), ylim=(0.0, 1.04))
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=10)
+        figure.savefig(path, dpi=110, bbox_inches="tight")
+        pyplot.close(figure)
