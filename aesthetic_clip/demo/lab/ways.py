@@ -30,6 +30,7 @@ from ...settings import AUTOMATIC, CUSTOM, NO_EMBEDDING, PRESETS, Settings
 from .. import GUIDANCE_SCALE, LR, SAMPLING_STEPS, loading, world
 from .architecture import Classifier
 from .measure import Bench
+from .ways_report import styles_table, summary, table
 
 OUTLIER = "outlier"
 _BATCH = 50
@@ -314,6 +315,16 @@ def run(
     return True
 
 
+def report(out: Path) -> None:
+    """Write ``table.md`` from ``ways.csv``."""
+    found = summary(read(out / "ways.csv"))
+    single, mixed, presets = (
+        [entry for entry in found if entry["way"] in {way.key for way in some}] for some in (WAYS, MIXED, PRESET_WAYS)
+    )
+    parts = [table(single), table(mixed, unwanted=True), *([styles_table(presets)] if presets else [])]
+    (out / "table.md").write_text("\n".join(parts), encoding="utf-8")
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m aesthetic_clip.demo.lab.ways", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
@@ -328,6 +339,7 @@ def main(arguments: list[str] | None = None) -> None:
     contents, seeds = world.HELD_OUT[: options.prompts], range(options.seeds)
     if not run(Lab(Bench()), options.out, (*WAYS, *MIXED), contents, seeds, 60 * options.minutes):
         print("The time was up before all was measured; repeat the command to go on.")
+    report(options.out)
 
 
 if __name__ == "__main__":
