@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..demo import DEMO, MODEL
 from ..embeddings.library import Library
 from ..errors import AestheticError
+from ..method.memory import Memory
 from ..settings import Settings
 from . import arguments
 from .knobs import flag
@@ -53,6 +54,13 @@ def add_model(parser: argparse.ArgumentParser, default: str) -> None:
         default="autocast",
         help="autocast: half precision on a GPU; full: single (default: %(default)s)",
     )
+    parser.add_argument(
+        "--memory",
+        choices=[mode.value.lower() for mode in Memory],
+        default=Memory.AUTOMATIC.value.lower(),
+        help="of the optimiser: low keeps its state in main memory, lowest nowhere; the same pictures, more slowly "
+        "(default: %(default)s)",
+    )
 
 
 def load_model(args: argparse.Namespace) -> Generator:
@@ -66,7 +74,8 @@ def load_model(args: argparse.Namespace) -> Generator:
     model = str(MODEL) if arguments.is_demo(args) else args.ckpt
     if args.config and not is_file(model):
         tell(f"--config {args.config} is not needed: {args.ckpt} describes itself.")
-    return Generator(model, args.device, args.precision == "autocast", args.config, args.text_tower)
+    half, memory = args.precision == "autocast", Memory(args.memory.capitalize())
+    return Generator(model, args.device, half, args.config, args.text_tower, memory)
 
 
 def is_file(model: str) -> bool:

@@ -168,6 +168,7 @@ class TextEncoder(ABC):
         """In the dtypes of the module's own weights, as the host computes with them.
 
         Weights that the host stores in one byte are computed with in another dtype; in one byte the steps would be lost.
+        The given ones are let go on the way, so that both never are whole at once.
         """
         own, computed = dict(self.module.named_parameters()), compute_dtype(self.module)
 
@@ -175,7 +176,7 @@ class TextEncoder(ABC):
             return computed if p.element_size() == 1 else p.dtype
 
         return Weights(
-            {name: p.to(dtype(own[name])) for name, p in weights.parameters.items()},
+            {name: weights.parameters.pop(name).to(dtype(own[name])) for name in list(weights.parameters)},
             weights.token_ids,
             weights.token_rows.to(dtype(self.token_embedding.weight)),
         )

@@ -67,12 +67,10 @@ class AdamInBackward:
 
         The step is made anew from the moments, so that nobody keeps the weights before it.
         """
-        correction = math.sqrt(1 - BETA2**self._steps)
-        rate = self.lr * correction / (1 - BETA1**self._steps)
         for parameter in self.parameters:
             if id(parameter) in self._moments:
                 m, v = (moment.to(parameter.device) for moment in self._moments[id(parameter)])
-                parameter.addcdiv_(m, v.sqrt().add_(EPSILON * correction), value=part * rate)
+                self._move(parameter, m, v.sqrt(), -part)
 
     @torch.no_grad()
     def _update(self, parameter: Tensor) -> None:
@@ -127,8 +125,6 @@ class AdamInBackward:
         )
 
     def _stepwise(self, parameter: Tensor, gradient: Tensor, m: Tensor, v: Tensor) -> None:
-        correction = math.sqrt(1 - BETA2**self._steps)
-        rate = self.lr * correction / (1 - BETA1**self._steps)
         if self._steps == 1:
             torch.mul(gradient, 1 - BETA1, out=m)
             torch.mul(gradient, gradient, out=v).mul_(1 - BETA2)
@@ -136,8 +132,13 @@ class AdamInBackward:
             m.lerp_(gradient, 1 - BETA1)
             v.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         # The gradient has done its work and is the place for the root: a new tensor for it costs more than the root.
-        root = torch.sqrt(v, out=gradient).add_(EPSILON * correction)
-        parameter.addcdiv_(m, root, value=-rate)
+        self._move(parameter, m, torch.sqrt(v, out=gradient))
+
+    def _move(self, parameter: Tensor, m: Tensor, root: Tensor, part: float = 1.0) -> None:
+        """A part of the step at hand, by the first moment and the root of the second, which is changed."""
+        correction = math.sqrt(1 - BETA2**self._steps)
+        rate = self.lr * correction / (1 - BETA1**self._steps)
+        parameter.addcdiv_(m, root.add_(EPSILON * correction), value=-part * rate)
 
 
 @functools.cache

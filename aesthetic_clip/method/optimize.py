@@ -6,7 +6,6 @@ L(theta) = -cos(f_theta(x), e) for one prompt x and one unit aesthetic vector e.
 from __future__ import annotations
 
 import contextlib
-import enum
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,18 +17,9 @@ from torch.nn.functional import cosine_similarity
 from ..clip.text_encoder import TextEncoder, Weights, plain_fp32
 from ..errors import AestheticError, Remedy
 from .adam import AdamInBackward
+from .factors import AdamFromFactors
+from .memory import Memory, bytes_needed, choose_memory
 from .targets import Target
-
-
-class Memory(enum.Enum):
-    """Where Adam's moments are kept; the numbers are the same."""
-
-    AUTOMATIC = "Automatic"
-    """beside the weights if they fit there"""
-    FAST = "Fast"
-    """beside the weights"""
-    LOW = "Low"
-    """in main memory, for GPUs with 8 GB"""
 
 
 @dataclass(frozen=True)
@@ -71,15 +61,15 @@ def optimize(
         lr: learning rate.
         before_pass: called with the number of steps done before each forward pass, of which there are ``steps + 1``
             without a strength; may raise to stop.
-        memory: where Adam's moments are kept.
+        memory: where Adam's moments are.
         strength: stop where this part (0 to 1) of the angle between the feature and the target is gone, with ``steps``
             as the most that are taken; the last step is shortened to end there, within 0.002. None takes all steps.
 
     Raises:
         AestheticError: out of memory, or the similarity stopped being a number.
     """
-    memory = choose_memory(encoder, memory)
-    with plain_fp32(encoder.device), _explained_out_of_memory(encoder, memory):
+    memory = choose_memory(encoder, memory, len(ids), steps)
+    with plain_fp32(encoder.device), _explained_out_of_memory(encoder, memory, len(ids), steps):
         # Clones made in here are ordinary tensors even where the host works in inference mode.
         ids = ids.to(encoder.device, copy=True).unsqueeze(0)
         weights = encoder.weights(ids).map(
@@ -100,7 +90,7 @@ def optimize(
 
         similarities: list[Tensor] = []
         arc: _Arc | None = None
-        with AdamInBackward(weights.tensors(), lr, moments_away=memory is Memory.LOW) as optimizer:
+        with _optimizer(weights, lr, memory) as optimizer:
             for step in range(steps):
                 before_pass(step)
                 now = similarity()
@@ -197,29 +187,14 @@ def _shorten(
     return after
 
 
-def bytes_needed(encoder: TextEncoder, memory: Memory) -> int:
-    """Memory on the encoder's device that an optimisation takes beside the host's own weights.
-
-    fp32 weights, and Adam's two moments or, in low memory, those of the largest
-    tensor; gradients are freed as they are used, so that two of the largest are counted.
-    """
-    sizes = [p.numel() for p in encoder.weights(torch.zeros(1, 1, dtype=torch.long, device=encoder.device)).tensors()]
-    moments = 2 * (max(sizes) if memory is Memory.LOW else sum(sizes))
-    return 4 * (sum(sizes) + moments + 2 * max(sizes))
-
-
-def choose_memory(encoder: TextEncoder, wanted: Memory) -> Memory:
-    """The mode to use: what is wanted, or by what is free on the GPU."""
-    if wanted is not Memory.AUTOMATIC or encoder.device.type != "cuda":
-        return Memory.FAST if wanted is Memory.AUTOMATIC else wanted
-    free, _ = torch.cuda.mem_get_info(encoder.device)
-    # What torch has taken from the GPU and does not use is free as well.
-    free += torch.cuda.memory_reserved(encoder.device) - torch.cuda.memory_allocated(encoder.device)
-    return Memory.FAST if bytes_needed(encoder, Memory.FAST) < 0.9 * free else Memory.LOW
+def _optimizer(weights: Weights, lr: float, memory: Memory) -> AdamInBackward:
+    if memory is Memory.LOWEST:
+        return AdamFromFactors(weights.tensors(), lr)
+    return AdamInBackward(weights.tensors(), lr, moments_away=memory is Memory.LOW)
 
 
 @contextlib.contextmanager
-def _explained_out_of_memory(encoder: TextEncoder, memory: Memory) -> Iterator[None]:
+def _explained_out_of_memory(encoder: TextEncoder, memory: Memory, tokens: int, steps: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -228,10 +203,11 @@ def _explained_out_of_memory(encoder: TextEncoder, memory: Memory) -> Iterator[N
             error
         ):
             raise
-        low = "" if memory is Memory.LOW else "choose Memory.LOW, "
+        low = "" if memory is Memory.LOWEST else "choose Memory.LOWEST, "
+        needed = bytes_needed(encoder, memory, tokens, steps) / 2**30
         raise AestheticError(
             f"There was not enough memory on {encoder.device} to personalise the prompt.",
-            f"{encoder.space.name} needs {bytes_needed(encoder, memory) / 2**30:.1f} GB beside the model for it.",
+            f"{encoder.space.name} needs {needed:.1f} GB beside the model for it.",
             f"Close other programs, {low}move other models off {encoder.device}, "
             "or use a model with a smaller text encoder.",
             Remedy.MEMORY,

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..clip.text_encoder import TextEncoder
 from ..geometry import blend
 from ..settings import Settings
-from .optimize import Memory, optimize
+from .memory import Memory
+from .optimize import optimize
 from .targets import Target
 
 Encode = Callable[[Tensor], tuple[Tensor, "Tensor | None"]]
@@ -43,7 +44,7 @@ class Encoded:
         hidden: (1, T, C) conditioning in the host's dtype.
         pooled: (1, P) pooled vector, where the text encoder gives one.
         similarities: cosine similarity before each step and after the last.
-        memory: where Adam's moments were kept.
+        memory: where Adam's moments were.
     """
 
     hidden: Tensor
@@ -68,7 +69,7 @@ def personalize(
         target: where its feature is to go.
         settings: strength, steps, learning rate, weight, slerp.
         before_pass: called with the number of steps done before every forward pass; may raise.
-        memory: where Adam's moments are kept.
+        memory: where Adam's moments are.
 
     Raises:
         AestheticError: out of memory, or the optimisation went astray.

@@ -18,7 +18,7 @@ from ..clip.text_encoder import TextEncoder
 from ..errors import AestheticError
 from ..progress import Progress, silent
 from ..spaces import Space
-from .optimize import Memory
+from .memory import Memory
 from .personalize import Chunk, Encoded, personalize
 from .targets import Target
 from .taste import Taste
@@ -76,7 +76,7 @@ class Session:
         taste: where to.
         encoders: the loaded model's.
         model: what the host calls that model, for errors.
-        memory: where Adam's moments are kept.
+        memory: where Adam's moments are.
         progress: told the steps of the chunk at hand; may raise to stop.
         memo: chunks that were personalised already, by their keys; a host keeps it as long as it likes.
 

@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from aesthetic_clip.clip.text_encoder import TransformersTextEncoder
 from aesthetic_clip.geometry import unit
-from aesthetic_clip.method.optimize import Memory, bytes_needed, optimize
+from aesthetic_clip.method.memory import Memory, bytes_needed
+from aesthetic_clip.method.optimize import optimize
 from aesthetic_clip.method.targets import Toward
 from tests.support.towers import END, START, padded, plain_method
 
@@ -152,6 +153,7 @@ def compare(name: str, device: str, rounds: int, old: bool) -> None:
     four = [torch.tensor([START, *range(first, first + 12), END], device=device) for first in range(1000, 1048, 12)]
     ways: dict[str, Callable[[], object]] = {
         "ours": lambda: optimize(encoder, ids, Toward(target), STEPS, LR),
+        "ours, lowest": lambda: optimize(encoder, ids, Toward(target), STEPS, LR, memory=Memory.LOWEST),
         "plain method": lambda: plain_method(encoder, full, target, STEPS, LR),
         "ours, 4 prompts": lambda: [optimize(encoder, other, Toward(target), STEPS, LR) for other in four],
     }
@@ -196,8 +198,10 @@ def main() -> None:
     print("\n| tower | memory | peak beside the model | counted |\n|---|---|---|---|")
     for name in args.tower:
         # On the CPU the moments are in main memory in any case.
-        for memory in (Memory.FAST, Memory.LOW) if args.device != "cpu" else (Memory.FAST,):
-            counted = bytes_needed(tower(name, "cpu"), memory)
+        for memory in (
+            (Memory.FAST, Memory.LOW, Memory.LOWEST) if args.device != "cpu" else (Memory.FAST, Memory.LOWEST)
+        ):
+            counted = bytes_needed(tower(name, "cpu"), memory, len(IDS), STEPS)
             print(
                 f"| {name} | {memory.value} | {peak(name, args.device, memory) / 1e9:.2f} GB | {counted / 1e9:.2f} GB |"
             )

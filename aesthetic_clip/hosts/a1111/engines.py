@@ -20,9 +20,10 @@ from ...clip.completed import Completed, CompletedTextEncoder, missing_layers
 from ...clip.text_encoder import TextEncoder, TransformersTextEncoder
 from ...clip.text_projection import find_text_projection
 from ...errors import AestheticError
-from ...method.optimize import Memory, bytes_needed
+from ...method.memory import Memory, bytes_needed
 from ...spaces import VIT_H, VIT_L, Space, space_of
 from .folding import Folding
+from .options import memory as memory_setting
 from .options import projection_sources
 from .webui_encoder import WebUIEncoder
 
@@ -91,7 +92,8 @@ class EngineEncoder(WebUIEncoder):
     def settle(self, tokens: Tensor) -> None:
         # What seems to be free is not what can be had: the manager sends the UNet away if it is asked.
         memory = importlib.import_module("backend.memory_management")
-        room = bytes_needed(self.encoder, Memory.FAST)
+        wanted = memory_setting()
+        room = bytes_needed(self.encoder, Memory.FAST if wanted is Memory.AUTOMATIC else wanted)
         memory.load_models_gpu([self.model.forge_objects.clip.patcher], memory_required=room)
 
 

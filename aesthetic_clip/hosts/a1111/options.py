@@ -12,7 +12,7 @@ from ...clip.text_projection import ProjectionSources
 from ...embeddings.library import LeftOut, Library, open_library
 from ...embeddings.presets import PresetFile
 from ...embeddings.scan import is_text, tell_once
-from ...method.optimize import Memory
+from ...method.memory import Memory
 from ...printable import printable
 from ...settings import FIRST_PRESET, NO_EMBEDDING, PRESETS
 from ...spaces import PUBLISHED, Space
@@ -65,7 +65,8 @@ def register() -> None:
     shared.opts.add_option(
         _MEMORY,
         shared.OptionInfo(Memory.AUTOMATIC.value, "Memory", gr.Radio, modes, section=_SECTION).info(
-            "Low keeps the optimiser's state in main memory, for cards with 8 GB: slower, the same picture"
+            "Low keeps the optimiser's state in main memory, Lowest nowhere: slower, the same picture; "
+            "Automatic takes Fast where it fits, and the console says which it was"
         ),
     )
     for space, key in _ENCODERS.items():
@@ -173,7 +174,7 @@ def similarity_in_infotext() -> bool:
 
 
 def memory() -> Memory:
-    """Where the optimiser's state is kept."""
+    """Where the optimiser's state is."""
     chosen = getattr(shared.opts, _MEMORY, None)
     return Memory(chosen) if chosen in {mode.value for mode in Memory} else Memory.AUTOMATIC
 

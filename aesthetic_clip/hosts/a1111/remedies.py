@@ -12,6 +12,6 @@ REMEDIES = {
     "or tick 'Allow to download a missing image encoder' on the tab Create aesthetic embedding.",
     Remedy.DOWNLOAD: "Tick 'Allow to download a missing image encoder' on the tab and try again, "
     f"or name its path in {_SETTINGS}.",
-    Remedy.MEMORY: f"Set {_SETTINGS} > Memory to Low, start the WebUI with --medvram, or take fewer pictures at once.",
+    Remedy.MEMORY: f"Set {_SETTINGS} > Memory to Lowest, start the WebUI with --medvram, or take fewer pictures at once.",
     Remedy.OVERWRITE: "Tick Overwrite, or choose another name.",
 }

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...embeddings.embedding import Embedding
 from ...embeddings.library import Library
 from ...errors import AestheticError, Remedy
+from ...method.memory import Memory
 from ...method.session import text_feature
 from ...progress import Progress, silent
 from ...settings import Settings
@@ -34,6 +35,7 @@ class Generator:
         half: compute in half precision on a GPU.
         config: folder or hub id of a pipeline of the same kind, for a model in one file.
         text_tower: the CLIP that the first text encoder came from, where the model lacks a part of it.
+        memory: where the optimiser's state is while a prompt is personalised.
 
     Raises:
         AestheticError: the model can't be loaded.
@@ -46,8 +48,10 @@ class Generator:
         half: bool = True,
         config: str | None = None,
         text_tower: Path | None = None,
+        memory: Memory = Memory.AUTOMATIC,
     ) -> None:
         self.model = model
+        self.memory = memory
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.float16 if half and self.device.startswith("cuda") else torch.float32
         self.pipe: Any = load_pipeline(model, self.device, dtype, config)
@@ -150,6 +154,7 @@ class Generator:
             guidance=guidance,
             clip_skip=clip_skip - 1 or None,
             text_tower=self.text_tower,
+            memory=self.memory,
             progress=progress,
         )
 

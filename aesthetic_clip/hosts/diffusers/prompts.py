@@ -17,6 +17,7 @@ from ...embeddings.embedding import SUFFIXES, Embedding, load
 from ...embeddings.library import Library
 from ...embeddings.picking import pick
 from ...errors import AestheticError
+from ...method.memory import Memory
 from ...method.part import part_of
 from ...method.personalize import Chunk
 from ...method.session import Session
@@ -43,6 +44,7 @@ def encode_prompts(
     clip_skip: int | None = None,
     text_tower: Path | str | None = None,
     seed: int = 0,
+    memory: Memory = Memory.AUTOMATIC,
     progress: Progress = silent,
 ) -> PromptEmbeddings:
     """Encode prompts as ``pipe`` does, personalised (Gallego 2022, arXiv 2209.12330).
@@ -72,6 +74,7 @@ def encode_prompts(
         clip_skip: as in the pipeline: 1 reads the layer before the usual one.
         text_tower: file or folder of the CLIP that the first text encoder came from.
         seed: of the first picture, counted up, where a name leaves a choice (``a|b``, ``warm*``): see :func:`picked`.
+        memory: where the optimiser's state is; the numbers are the same.
         progress: told the steps done and the steps in all; may raise to stop.
 
     Raises:
@@ -101,7 +104,7 @@ def encode_prompts(
             outputs = _encode(pipe if clip_skip is None else private, plain, negatives, guidance, clip_skip)
             nothing: tuple[dict[str, Any], ...] = tuple({} for _ in texts)
             return PromptEmbeddings(**_named(outputs), similarities=nothing, found=nothing)
-        works = [_Work(private, encoders, it, guidance, clip_skip) for it in tastes]
+        works = [_Work(private, encoders, it, guidance, clip_skip, memory) for it in tastes]
         total, before, rows = sum(work.steps for work in works), 0, []
         for i, (work, text) in enumerate(zip(works, plain)):
             negative = None if negatives is None else negatives[i]
@@ -218,10 +221,16 @@ class _Work:
     """
 
     def __init__(
-        self, pipe: Any, encoders: list[PipelineEncoder], taste: Taste | None, guidance: bool, clip_skip: int | None
+        self,
+        pipe: Any,
+        encoders: list[PipelineEncoder],
+        taste: Taste | None,
+        guidance: bool,
+        clip_skip: int | None,
+        memory: Memory,
     ) -> None:
         self.pipe, self.encoders, self.guidance, self.clip_skip = pipe, encoders, guidance, clip_skip
-        self.session = None if taste is None else Session(taste, encoders)
+        self.session = None if taste is None else Session(taste, encoders, memory=memory)
         self.steps, self.left_alone, self.sides = 0, [], [0]
         if self.session is not None and taste is not None:
             self.left_alone = self.session.report.left_alone

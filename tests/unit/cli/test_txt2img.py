@@ -292,7 +292,9 @@ def test_encode(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path)
     assert found == {"Aesthetic steps taken": str(len(numbers) - 1)} and metadata["Aesthetic strength"] == "0.01"
     assert 1 - math.acos(numbers[-1]) / math.acos(numbers[0]) == pytest.approx(0.01, abs=0.003)
     assert "already something" in fails(capsys, *arguments)
-    assert works(capsys, *arguments, "--overwrite") == [file]
+    assert works(capsys, *arguments, "--overwrite", "--memory", "lowest") == [file]
+    with safetensors.safe_open(file, "pt") as content:
+        assert torch.allclose(content.get_tensor("prompt_embeds"), expected.prompt_embeds, rtol=0, atol=1e-4)
 
 
 # Faults

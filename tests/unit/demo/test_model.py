@@ -16,7 +16,8 @@ from aesthetic_clip.demo.lab.architecture import Classifier
 from aesthetic_clip.demo.lab.measure import Bench, Condition
 from aesthetic_clip.hosts.diffusers.prompts import encode_prompts
 from aesthetic_clip.method import adam
-from aesthetic_clip.method.optimize import Memory, optimize
+from aesthetic_clip.method.memory import Memory
+from aesthetic_clip.method.optimize import optimize
 from aesthetic_clip.method.targets import Toward
 from aesthetic_clip.settings import Settings
 
@@ -102,7 +103,7 @@ def test_no_steps_leave_the_pictures_bit_identical(bench: Bench) -> None:
     assert torch.equal(pictures(prompt=prompts), ordinary)
 
 
-@pytest.mark.parametrize("memory", [Memory.FAST, Memory.LOW])
+@pytest.mark.parametrize("memory", [Memory.FAST, Memory.LOW, Memory.LOWEST])
 @pytest.mark.parametrize("fused", [False, True], ids=["stepwise", "fused"])
 def test_every_way_paints_the_plain_methods_picture(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, memory: Memory, fused: bool

@@ -18,7 +18,8 @@ from aesthetic_clip.clip.text_encoder import TextEncoder, Weights
 from aesthetic_clip.errors import AestheticError, Interrupted
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.method import adam
-from aesthetic_clip.method.optimize import Memory, bytes_needed, optimize
+from aesthetic_clip.method.memory import Memory
+from aesthetic_clip.method.optimize import optimize
 from aesthetic_clip.method.personalize import Chunk, personalize
 from aesthetic_clip.method.targets import Centred, Toward, Turned
 from aesthetic_clip.settings import Settings
@@ -45,6 +46,7 @@ def run(
     prompt: list[int] = PROMPT,
     before_pass: Callable[[int], None] = lambda step: None,
     host_encode: Callable[[Tensor], Any] | None = None,
+    memory: Memory = Memory.AUTOMATIC,
 ) -> Any:
     ids = padded(prompt, pad_id(encoder))
 
@@ -54,7 +56,7 @@ def run(
     with torch.no_grad():
         ordinary = own(ids.unsqueeze(0))
     chunk = Chunk(ids, len(prompt) - 1, ordinary, host_encode or own)
-    return personalize(encoder, chunk, Toward(target), settings, before_pass)
+    return personalize(encoder, chunk, Toward(target), settings, before_pass, memory)
 
 
 def snapshot(encoder: TextEncoder) -> dict[str, Tensor]:
@@ -93,7 +95,7 @@ def test_agrees_with_float64(encoder: TextEncoder, target: Tensor) -> None:
     )
 
 
-@pytest.mark.parametrize("memory", [Memory.FAST, Memory.LOW])
+@pytest.mark.parametrize("memory", [Memory.FAST, Memory.LOW, Memory.LOWEST])
 @pytest.mark.parametrize("fused", [False, True], ids=["stepwise", "fused"])
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
@@ -142,8 +144,11 @@ def test_tower_is_untouched(encoder: TextEncoder, target: Tensor) -> None:
     assert_untouched(encoder, before)
 
 
+@pytest.mark.parametrize("memory", [Memory.FAST, Memory.LOWEST])
 @pytest.mark.parametrize("at", range(SETTINGS.steps + 2))
-def test_tower_is_untouched_after_an_interrupt_at_any_pass(encoder: TextEncoder, target: Tensor, at: int) -> None:
+def test_tower_is_untouched_after_an_interrupt_at_any_pass(
+    encoder: TextEncoder, target: Tensor, at: int, memory: Memory
+) -> None:
     before, passes = snapshot(encoder), []
 
     def stop(step: int) -> None:
@@ -152,7 +157,7 @@ def test_tower_is_untouched_after_an_interrupt_at_any_pass(encoder: TextEncoder,
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        run(encoder, target, before_pass=stop)
+        run(encoder, target, before_pass=stop, memory=memory)
     assert_untouched(encoder, before)
     assert run(encoder, target).similarities == run(encoder, target).similarities
 
@@ -193,15 +198,25 @@ def test_half_precision_host_is_optimised_in_fp32(encoder: TextEncoder, target: 
     assert run(encoder, target).hidden.dtype == torch.bfloat16
 
 
-def test_low_memory_gives_the_same_numbers(encoder: TextEncoder, target: Tensor) -> None:
+@pytest.mark.parametrize("memory", [Memory.LOW, Memory.LOWEST])
+def test_little_memory_gives_the_same_numbers(encoder: TextEncoder, target: Tensor, memory: Memory) -> None:
     fast = optimize(encoder, torch.tensor(PROMPT), Toward(target), 5, 1e-3, memory=Memory.FAST)
-    low = optimize(encoder, torch.tensor(PROMPT), Toward(target), 5, 1e-3, memory=Memory.LOW)
-    assert low.memory is Memory.LOW
+    low = optimize(encoder, torch.tensor(PROMPT), Toward(target), 5, 1e-3, memory=memory)
+    assert low.memory is memory
     assert low.similarities == pytest.approx(fast.similarities, abs=1e-6)
-    assert bytes_needed(encoder, Memory.LOW) < bytes_needed(encoder, Memory.FAST)
 
 
-def test_memory_is_given_back_at_once(encoder: TextEncoder, target: Tensor) -> None:
+def test_a_host_of_half_precision_never_has_its_weights_twice_on_top(encoder: TextEncoder, target: Tensor) -> None:
+    encoder.module.bfloat16()
+    weights = encoder.weights(torch.tensor(PROMPT)).map(lambda p: p.float())
+    alive = [weakref.ref(p) for p in weights.parameters.values()]
+    worn = encoder.in_own_precision(weights)
+    assert all(p.dtype == torch.bfloat16 for p in worn.tensors())
+    assert not [reference for reference in alive if reference() is not None]
+
+
+@pytest.mark.parametrize("memory", [Memory.FAST, Memory.LOW, Memory.LOWEST])
+def test_memory_is_given_back_at_once(encoder: TextEncoder, target: Tensor, memory: Memory) -> None:
     alive: list[weakref.ref[Tensor]] = []
     copies = Weights.map
 
@@ -219,9 +234,9 @@ def test_memory_is_given_back_at_once(encoder: TextEncoder, target: Tensor) -> N
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Weights, "map", spy)
-            run(encoder, target)
+            run(encoder, target, memory=memory)
             with pytest.raises(Interrupted):
-                run(encoder, target, before_pass=stop)
+                run(encoder, target, before_pass=stop, memory=memory)
         assert alive
         assert not [reference for reference in alive if reference() is not None]
     finally:

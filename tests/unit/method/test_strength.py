@@ -15,7 +15,8 @@ from aesthetic_clip.errors import AestheticError, Interrupted
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.method import adam
 from aesthetic_clip.method import optimize as optimization
-from aesthetic_clip.method.optimize import Memory, Optimized, optimize
+from aesthetic_clip.method.memory import Memory
+from aesthetic_clip.method.optimize import Optimized, optimize
 from aesthetic_clip.method.targets import Centred, Target, Toward
 
 from ...support.towers import PROMPT, TOWERS, encode, in_float64, pad_id, padded, plain_strength
@@ -46,7 +47,13 @@ def run(
 
 @pytest.mark.parametrize(
     ("strength", "memory", "fused"),
-    [(0.01, Memory.FAST, False), (0.3, Memory.FAST, True), (0.55, Memory.LOW, False)],
+    [
+        (0.01, Memory.FAST, False),
+        (0.3, Memory.FAST, True),
+        (0.55, Memory.LOW, False),
+        (0.3, Memory.LOWEST, False),
+        (0.55, Memory.LOWEST, True),
+    ],
 )
 def test_agrees_with_the_plain_method_between_two_copies(
     encoder: TextEncoder, strength: float, memory: Memory, fused: bool, monkeypatch: pytest.MonkeyPatch

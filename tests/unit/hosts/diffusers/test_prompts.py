@@ -22,7 +22,7 @@ import safetensors.torch
 import transformers
 
 import aesthetic_clip
-from aesthetic_clip import AestheticError, Embedding, Library, PromptEmbeddings, Settings, encode_prompts
+from aesthetic_clip import AestheticError, Embedding, Library, Memory, PromptEmbeddings, Settings, encode_prompts
 from aesthetic_clip.clip.text_encoder import TransformersTextEncoder
 from aesthetic_clip.embeddings.embedding import save
 from aesthetic_clip.geometry import blend, rotate, unit
@@ -471,3 +471,19 @@ def test_what_the_package_offers() -> None:
     assert all(getattr(aesthetic_clip, name) for name in aesthetic_clip.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         _ = aesthetic_clip.nothing
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+def test_every_way_with_memory_gives_the_same_conditioning(
+    kind: str, request: pytest.FixtureRequest, tower: Path
+) -> None:
+    pipe = request.getfixturevalue(kind)
+    fast, *others = (
+        encode_prompts(pipe, [PROMPT, OTHER], SETTINGS, BOTH, text_tower=tower, memory=memory)
+        for memory in (Memory.FAST, Memory.LOW, Memory.LOWEST)
+    )
+    for other in others:
+        assert torch.allclose(fast.prompt_embeds, other.prompt_embeds, **CLOSE)
+        assert fast.pooled_prompt_embeds is None or torch.allclose(
+            fast.pooled_prompt_embeds, other.pooled_prompt_embeds, **CLOSE
+        )
