@@ -148,7 +148,7 @@ class CreateTab:
 
 
 def show_tab(page: Any, title: str) -> None:
-    page.locator("#tabs > .tab-nav button").filter(has_text=re.compile(f"^\\s*{title}\\s*$")).click()
+    page.locator("#tabs > .tab-nav button").filter(has_text=re.compile(f"^\\s*{title}\\s*$", re.IGNORECASE)).click()
 
 
 def offered(page: Any, dropdown: str) -> list[str]:

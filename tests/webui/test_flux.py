@@ -12,7 +12,7 @@ from .driver import distance, optimised, personalised, similarities
 from .inside import flux, model
 from .webui import WebUI
 
-JOB: dict[str, Any] = {"cfg_scale": 1, "distilled_cfg_scale": 3.5}
+JOB: dict[str, Any] = {"cfg_scale": 1, "distilled_cfg_scale": 3.5, "scheduler": "Simple"}
 
 
 @pytest.fixture(scope="module", autouse=True)
