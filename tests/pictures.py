@@ -30,6 +30,7 @@ from PIL import Image, ImageDraw
 from aesthetic_clip.create.pictures import save_result
 from aesthetic_clip.demo import DEMO, GUIDANCE_SCALE, LR, MODEL, SAMPLING_STEPS, loading, world
 from aesthetic_clip.demo.lab import export, measure, ways, ways_report
+from aesthetic_clip.demo.lab.bench import Bench
 from aesthetic_clip.embeddings.library import open_library
 from aesthetic_clip.pages.heatmap import font
 from aesthetic_clip.pages.local_page import ID as PAGE
@@ -291,7 +292,7 @@ def strengths() -> None:
 
 def presets() -> None:
     """Each preset over the styles, all pictures of one prompt and seed; without and with the style's name above."""
-    lab = ways.Lab(measure.Bench())
+    lab = ways.Lab(Bench())
     rows = {"plain": ways.WAYS[0], **{way.point: way for way in ways.PRESET_WAYS}, "named": ways.WAYS[1]}
     content, styles = world.HELD_OUT[0], list(world.STYLES)
     tile, left, top = 128, 80, 26

@@ -1,7 +1,7 @@
 """How the demonstration model is asked for a style in the tests, and what has to come of it."""
 
 from aesthetic_clip.demo import LR
-from aesthetic_clip.demo.lab.measure import Condition
+from aesthetic_clip.demo.lab.bench import Condition
 
 PAPER = Condition(20, lr=6e-4, weight=0.75)
 PAPER_MARGIN = 0.25

@@ -13,7 +13,7 @@ from PIL import Image
 from aesthetic_clip.demo import GUIDANCE_SCALE, MODEL, SAMPLING_STEPS, loading, world
 from aesthetic_clip.demo.lab import export
 from aesthetic_clip.demo.lab.architecture import Classifier
-from aesthetic_clip.demo.lab.measure import Condition
+from aesthetic_clip.demo.lab.bench import Condition
 from aesthetic_clip.embeddings.embedding import save
 
 from ..support.demo_conditions import CENTRED, CENTRED_MARGIN, PAPER, PAPER_MARGIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,10 @@ def test_every_knob_changes_the_picture(webui: WebUI) -> None:
         {"negative_prompt": True},
         {"centre": "sub/vitl-2"},
         {"centre": "sub/vitl-2", "centre_strength": 3},
+        {"guidance_start": 0.5},
+        {"guidance_end": 0.5},
+        {"away": "sub/vitl-2"},
+        {"away": "sub/vitl-2", "away_strength": 1},
     ]
 
     def picture(change: dict[str, Any]) -> Generated:
@@ -284,6 +289,60 @@ def test_refiner(webui: WebUI) -> None:
     assert distance(on.image, personalised(webui, "vitl").image) > 0.2
     assert distance(personalised(webui, "vitl", **refined).image, on.image) == 0
     assert distance(webui.txt2img(**refined).image, plain.image) == 0
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"prompt": "a photo of a [cat:dog:0.5]"},
+        {"prompt": "a photo of a cat AND a dog :0.5"},
+        HIRES,
+        {"sampler_name": "Heun"},
+    ],
+    ids=["edited", "composed", "hires", "second order"],
+)
+def test_a_part_of_the_steps_is_another_picture_than_all_and_none(webui: WebUI, payload: dict[str, Any]) -> None:
+    payload = {"steps": 4, **payload}
+    plain, whole = webui.txt2img(**payload), personalised(webui, "vitl", **payload)
+    mark = webui.mark()
+    parts = [
+        personalised(webui, "vitl", {"guidance_start": start, "guidance_end": end}, **payload)
+        for start, end in ((0, 0.5), (0.5, 1))
+    ]
+    pictures = [plain, whole, *parts]
+    assert all(distance(a.image, b.image) > 0 for n, a in enumerate(pictures) for b in pictures[:n])
+    assert optimised(webui, mark)
+    mark = webui.mark()
+    again = personalised(webui, "vitl", {"guidance_start": 0.5}, **payload)
+    assert distance(again.image, parts[1].image) == 0
+    assert optimised(webui, mark) == []
+    assert "Aesthetic guidance start: 0.5" in again.infotext
+    assert "Aesthetic guidance" not in whole.infotext
+    assert distance(webui.txt2img(**payload).image, plain.image) == 0
+
+
+def test_a_part_from_the_refiner_on_leaves_the_first_model_alone(webui: WebUI) -> None:
+    refined: dict[str, Any] = {
+        "refiner_checkpoint": webui.title("sd1-b"),
+        "refiner_switch_at": 0.5,
+        "steps": 4,
+    }
+    plain, whole = webui.txt2img(**refined), personalised(webui, "vitl", **refined)
+    late = personalised(webui, "vitl", {"guidance_start": 0.5}, **refined)
+    assert distance(late.image, plain.image) > 0
+    assert distance(late.image, whole.image) > 0
+    assert distance(personalised(webui, "vitl", {"guidance_start": 0.5}, **refined).image, late.image) == 0
+
+
+def test_a_textual_inversion_is_told_once_beside_a_part(webui: WebUI, assets: Assets) -> None:
+    prompt = f"a photo of {assets.textual_inversion.stem}"
+    told = [
+        re.search(
+            r"TI hashes: ([^\n]*?)(, [A-Z]|$)", personalised(webui, "vitl", knobs, prompt=prompt, steps=4).infotext
+        )
+        for knobs in ({"steps": 3}, {"steps": 3, "guidance_start": 0.5})
+    ]
+    assert told[0] and told[1] and told[0][1] == told[1][1]
 
 
 @pytest.mark.parametrize("checkpoint", FAMILIES)

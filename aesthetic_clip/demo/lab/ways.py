@@ -29,7 +29,7 @@ from ...method.taste import taste
 from ...settings import AUTOMATIC, CUSTOM, NO_EMBEDDING, PRESETS, Settings
 from .. import GUIDANCE_SCALE, LR, SAMPLING_STEPS, loading, world
 from .architecture import Classifier
-from .measure import Bench
+from .bench import Bench
 from .ways_report import styles_table, summary, table
 
 OUTLIER = "outlier"

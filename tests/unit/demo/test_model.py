@@ -13,7 +13,7 @@ pytest.importorskip("diffusers")
 from aesthetic_clip.demo import LR, MODEL, loading, world
 from aesthetic_clip.demo.lab import export, measure, train
 from aesthetic_clip.demo.lab.architecture import Classifier
-from aesthetic_clip.demo.lab.measure import Bench, Condition
+from aesthetic_clip.demo.lab.bench import Bench, Condition
 from aesthetic_clip.hosts.diffusers.prompts import encode_prompts
 from aesthetic_clip.method import adam
 from aesthetic_clip.method.memory import Memory

@@ -12,7 +12,7 @@ pytest.importorskip("diffusers")
 
 from aesthetic_clip.demo import loading, world
 from aesthetic_clip.demo.lab import ways, ways_report
-from aesthetic_clip.demo.lab.measure import Bench
+from aesthetic_clip.demo.lab.bench import Bench
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.settings import PRESETS, Settings
 
