@@ -167,9 +167,8 @@ def build(small_button: MakeButton, elem_id: str, this: bool, pictures: Sequence
             if this
             else None
         )
-    with gr.Row():
-        message = gr.HTML(elem_id=f"{elem_id}_thumbs_message")
-        download = gr.Button("Download the image encoder", elem_id=f"{elem_id}_download", size="sm", visible=False)
+    message = gr.HTML(elem_id=f"{elem_id}_thumbs_message")
+    download = gr.Button("Download the image encoder", elem_id=f"{elem_id}_download", size="sm", visible=False)
     return Thumbs(likes, taste, profile, undo, download, message)
 
 
