@@ -123,8 +123,6 @@ def test_a_missing_encoder_is_offered_for_download(library: Library) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="neither chromium nor google-chrome is on the PATH")
 def test_thumbs_under_both_pictures_and_the_list_of_pictures(local_page: LocalPage, tmp_path: Path) -> None:
-    local_page.press(f"{ID}_like_after")
-    local_page.says(f"{ID}_thumbs_message", "There is no picture 'After' yet.")
     local_page.write(f"{ID}_seed", "33")
     local_page.choose(f"{ID}_embedding", "taste")
     local_page.press(f"{ID}_start")
