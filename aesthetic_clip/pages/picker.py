@@ -40,16 +40,17 @@ def choices(names: Sequence[str], knob: Knob) -> list[str]:
     return [*knob.words, *names]
 
 
-def dropdown(offered: Sequence[str], several: bool = False, **control: Any) -> Any:
+def dropdown(offered: Sequence[str], several: bool = False, typed: bool = _CUSTOM, **control: Any) -> Any:
     """A list of embeddings as a component.
 
     Args:
         offered: names; see :func:`choices`.
         several: more than one may be chosen.
+        typed: another name may be typed, too.
         control: for gradio.
     """
     # Gradio 3 knows no custom values where there may be several.
-    more: dict[str, Any] = {"multiselect": True} if several else {"allow_custom_value": _CUSTOM}
+    more: dict[str, Any] = {"multiselect": True} if several else {"allow_custom_value": typed}
     if not several:
         # Without one gradio 4 and later choose the first.
         more.setdefault("value", control.pop("value", None))

@@ -160,7 +160,12 @@ def build(small_button: MakeButton, elem_id: str, this: bool, pictures: Sequence
         ]
         undo = small_button("↶", f"{elem_id}_undo", "Take the last thumb of this taste back.")
         profile = picker.dropdown(
-            [DEFAULT_NAME], value=DEFAULT_NAME, label="Taste", show_label=False, elem_id=f"{elem_id}_profile"
+            [DEFAULT_NAME],
+            typed=True,
+            value=DEFAULT_NAME,
+            label="Taste",
+            show_label=False,
+            elem_id=f"{elem_id}_profile",
         )
         taste = (
             gr.Button("In the taste of this picture", elem_id=f"{elem_id}_this", size="sm", min_width=220)

@@ -24,9 +24,13 @@ ACCORDION = "#script_txt2img_aesthetic_embeddings_accordion .label-wrap"
 
 
 @pytest.fixture(scope="module")
-def library(webui: WebUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("encoder"), 768)
+
+
+@pytest.fixture(scope="module")
+def library(webui: WebUI, encoder: Path) -> Iterator[Library]:
     """Where tastes go; the WebUI has an image encoder."""
-    encoder = write_encoder(tmp_path_factory.mktemp("encoder"), 768)
     webui.use("sd1-a")
     webui.set_options(aesthetic_image_encoder_768=str(encoder))
     yield open_library([webui.data_dir / "models" / "aesthetic_embeddings"])
@@ -175,18 +179,17 @@ def test_a_thumb_during_a_generation_waits_for_it(thumbs: Thumbs, page: Any, web
     generate_on_page(page, "a photo of a hen")
     thumbs.name(taste)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(webui.txt2img, steps=120)
+        running = pool.submit(webui.txt2img, steps=60)
         until(page, lambda: webui.run("result = shared.state.job_count > 0"))
         assert not running.done()
         thumbs.press("like", "Looking at the picture|Liked")
-        thumbs.wait("Liked: 1")
+        thumbs.wait("Liked: 1", 180)
         assert running.result().image.size == (64, 64)
 
 
 def test_a_missing_encoder_is_told_with_the_way_out(
-    thumbs: Thumbs, page: Any, webui: WebUI, library: Library, taste: str
+    thumbs: Thumbs, page: Any, webui: WebUI, library: Library, encoder: Path, taste: str
 ) -> None:
-    encoder = webui.options()["aesthetic_image_encoder_768"]
     generate_on_page(page, "a photo of a horse")
     thumbs.name(taste)
     webui.set_options(aesthetic_image_encoder_768="")
@@ -199,7 +202,7 @@ def test_a_missing_encoder_is_told_with_the_way_out(
         assert "HF_HUB_OFFLINE" in thumbs.press("download", "switched off")
         assert taste not in library.names()
     finally:
-        webui.set_options(aesthetic_image_encoder_768=encoder)
+        webui.set_options(aesthetic_image_encoder_768=str(encoder))
     thumbs.press("like", "Liked: 1")
     assert not thumbs.find("download").is_visible()
 
