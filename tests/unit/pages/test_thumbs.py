@@ -131,7 +131,13 @@ def test_thumbs_under_both_pictures_and_the_list_of_pictures(local_page: LocalPa
     local_page.says(f"{ID}_thumbs_message", "👍 Liked: 1 in “my taste”.")
     local_page.press(f"{ID}_dislike_before")
     local_page.says(f"{ID}_thumbs_message", "👎 Disliked: 1 liked and 1 disliked in “my taste”.")
-    local_page.offers(f"{ID}_embedding", {"taste", "my taste"}.issubset)
+    name = local_page.page.locator(f"#{ID}_profile input").first
+    name.click()
+    name.fill("Abend")
+    name.press("Enter")
+    local_page.press(f"{ID}_like_before")
+    local_page.says(f"{ID}_thumbs_message", "👍 Liked: 1 in “Abend”.")
+    local_page.offers(f"{ID}_embedding", {"taste", "my taste", "Abend"}.issubset)
 
     local_page.show(TITLE)
     local_page.show("Tastes")
