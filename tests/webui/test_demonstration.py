@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from aesthetic_clip.embeddings.embedding import save
 
 from ..support.demo_conditions import CENTRED, CENTRED_MARGIN, PAPER, PAPER_MARGIN
 from .driver import distance, personalised
-from .webui import Generated, WebUI
+from .test_page import open_accordion, pick, picture, selector, wait_for
+from .webui import Generated, WebUI, generate_on_page
 
 pytestmark = pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reason="no trained model is stored here")
 
@@ -43,7 +46,7 @@ def demo(webui: WebUI, data_dir: Path, embeddings: Path) -> Iterator[WebUI]:
     webui.post("/sdapi/v1/refresh-checkpoints", {})
 
 
-JOB = {
+JOB: dict[str, Any] = {
     "width": world.SIZE,
     "height": world.SIZE,
     "steps": SAMPLING_STEPS,
@@ -94,3 +97,59 @@ def test_no_step_is_the_plain_picture(demo: WebUI) -> None:
     plain = generate(demo, "None", content, Condition())
     none = generate(demo, "demo-night", content, Condition(centred=1.0))
     assert distance(plain.image, none.image) == 0
+
+
+# What a newcomer sees: the preset that a page begins with
+
+AT_A_GLANCE = 12.0
+"""Mean difference in grey levels (of 255)."""
+SEEDS = (1, 2, 3)
+
+
+@pytest.mark.parametrize("style", world.STYLES)
+def test_a_first_picture_differs_at_a_glance_and_shows_the_style(demo: WebUI, style: str, tmp_path: Path) -> None:
+    content = world.HELD_OUT[0]
+    plain = [demo.txt2img(prompt=content.prompt, seed=seed, **JOB) for seed in SEEDS]
+    clear = [
+        personalised(demo, f"demo-{style}", {"preset": "clear"}, prompt=content.prompt, seed=seed, **JOB)
+        for seed in SEEDS
+    ]
+    sheet = Image.new("RGB", (len(SEEDS) * world.SIZE, 2 * world.SIZE))
+    for row, made in enumerate((plain, clear)):
+        for column, one in enumerate(made):
+            sheet.paste(one.image, (column * world.SIZE, row * world.SIZE))
+    sheet.resize((4 * sheet.width, 4 * sheet.height), Image.Resampling.NEAREST).save(tmp_path / f"{style}.png")
+    assert "Aesthetic preset: Clear" in clear[0].infotext
+    assert re.search(r"Aesthetic automatic centre: 6 others [0-9a-f]{8}", clear[0].infotext)
+    for one, other in zip(plain, clear):
+        assert distance(one.image, other.image) > AT_A_GLANCE
+    place = Classifier.FIELDS["look"].index(style)
+    shown = [read([one.image for one in made], "look")[:, place].mean() for made in (plain, clear)]
+    assert shown[1] > shown[0] + 0.5
+
+
+def test_a_newcomers_page_makes_that_picture(demo: WebUI, page: Any, tmp_path: Path) -> None:
+    page.wait_for_selector("#txt2img_generate")
+    for name, value in (("seed", "1"), ("cfg_scale", GUIDANCE_SCALE), ("steps", SAMPLING_STEPS)):
+        fill(page, f"#txt2img_{name}", str(value))
+    for name in ("width", "height"):
+        fill(page, f"#txt2img_{name}", str(world.SIZE))
+    open_accordion(page)
+    wait_for(page, "preset", "Clear")
+    prompt = world.HELD_OUT[0].prompt
+    generate_on_page(page, prompt)
+    plain = picture(page)
+    page.screenshot(path=str(tmp_path / "plain.png"))
+    page.click(selector("txt2img", "refresh_embedding"))
+    page.wait_for_timeout(500)
+    pick(page, "demo-night")
+    text = generate_on_page(page, prompt)
+    page.screenshot(path=str(tmp_path / "clear.png"))
+    assert "Aesthetic preset: Clear" in text
+    assert distance(picture(page), plain) > AT_A_GLANCE
+
+
+def fill(page: Any, control: str, value: str) -> None:
+    field = page.locator(f"{control} input").first
+    field.fill(value)
+    field.press("Tab")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,15 +12,27 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from aesthetic_clip.clip.text_encoder import TextEncoder
+from aesthetic_clip.demo import MODEL, loading, world
 from aesthetic_clip.errors import AestheticError, Interrupted
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.method import adam
 from aesthetic_clip.method import optimize as optimization
 from aesthetic_clip.method.memory import Memory
 from aesthetic_clip.method.optimize import Optimized, optimize
-from aesthetic_clip.method.targets import Centred, Target, Toward
+from aesthetic_clip.method.targets import Centred, Target, Toward, target_of
+from aesthetic_clip.settings import PRESETS, Settings
 
-from ...support.towers import PROMPT, TOWERS, encode, in_float64, pad_id, padded, plain_strength
+from ...support.towers import (
+    PROMPT,
+    TOWERS,
+    encode,
+    in_float64,
+    open_clip_tower,
+    pad_id,
+    padded,
+    plain_strength,
+    transformers_tower,
+)
 
 STEPS, LR = 12, 1e-3
 
@@ -155,3 +168,38 @@ def test_nan_is_refused(encoder: TextEncoder) -> None:
     next(iter(encoder.weights(torch.tensor(PROMPT)).parameters.values())).fill_(float("nan"))
     with pytest.raises(AestheticError, match="not a number"):
         run(encoder, 0.3)
+
+
+# Presets: the same part of the way, whatever the model
+
+BY_STRENGTH = [name for name, values in PRESETS.items() if values.get("strength") is not None]
+
+
+def demonstration() -> tuple[TextEncoder, list[int]]:
+    if not (MODEL / "model_index.json").is_file():
+        pytest.skip("no trained model is stored here")
+    pytest.importorskip("diffusers")
+    pipe = loading.load_pipeline()
+    return loading.load_text_encoder(pipe), pipe.tokenizer(world.HELD_OUT[0].prompt).input_ids
+
+
+LIKE: dict[str, Callable[[], tuple[TextEncoder, list[int]]]] = {
+    "demonstration": demonstration,
+    "SD 1.x": lambda: (transformers_tower(1), PROMPT),
+    "SD 2.x": lambda: (open_clip_tower(2, width=96, dim=48, layers=4), PROMPT),
+    "SDXL's first": lambda: (transformers_tower(3, width=48, layers=4), PROMPT),
+    "SDXL's second": lambda: (open_clip_tower(4, width=128, dim=64, layers=5), PROMPT),
+}
+
+
+@pytest.mark.parametrize("preset", BY_STRENGTH)
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("like", LIKE)
+def test_a_preset_goes_the_same_part_of_the_way_on_every_model(like: str, centred: bool, preset: str) -> None:
+    encoder, ids = LIKE[like]()
+    wanted = Settings.from_mapping({"preset": preset})
+    generator = torch.Generator().manual_seed(1)
+    vector, centre = (unit(torch.randn(encoder.space.dim, generator=generator)) for _ in range(2))
+    target = target_of(wanted, vector, centre if centred else None)
+    found = optimize(encoder, torch.tensor(ids), target, wanted.steps, wanted.lr, strength=wanted.strength)
+    assert gone(found.similarities) == pytest.approx(wanted.strength, abs=0.02)
