@@ -82,9 +82,10 @@ def preset_form(
         remedies: ways out in the words of the program around the page.
     """
     with gr.Row():
-        name = forms.text("Name of your preset", 100, elem_id=elem_id("preset_name"))
-        save = gr.Button("Save as preset", elem_id=elem_id("preset_save"))
-        delete = gr.Button("Delete preset", elem_id=elem_id("preset_delete"))
+        name = forms.text("Name of your preset", 100, scale=3, elem_id=elem_id("preset_name"))
+        small = {"size": "sm", "scale": 1, "min_width": 120}
+        save = gr.Button("Save as preset", elem_id=elem_id("preset_save"), **small)
+        delete = gr.Button("Delete preset", elem_id=elem_id("preset_delete"), **small)
     for control in (name.control, save, delete):
         # The WebUI would keep what they say as a default.
         control.do_not_save_to_config = True

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from aesthetic_clip.embeddings.embedding import Embedding
+from aesthetic_clip.embeddings import scan
+from aesthetic_clip.embeddings.embedding import Embedding, save
+from aesthetic_clip.embeddings.library import Library, open_library
 from aesthetic_clip.embeddings.mixing import mix
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.method.tags import Tag
@@ -268,6 +273,27 @@ def test_others_that_are_all_the_same_are_no_centre_of_it() -> None:
 
 def test_the_key_knows_which_others_there_are() -> None:
     assert automatic(library(6), embedding="0").key != automatic(library(7), embedding="0").key
+
+
+def test_a_library_is_read_once_for_all_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, one in library(8).items():
+        save(one, tmp_path / f"{name}.safetensors")
+    (tmp_path / "damaged.pt").write_bytes(b"nothing")
+    later = time.time_ns() + 60 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    there = open_library([tmp_path])
+    settings = Settings(embedding="0", centre="Automatic")
+    first = taste(settings, [], there.load, there.readable)
+    assert first is not None and first.found[AUTOMATIC_CENTRE].startswith("7 others")
+    read: list[str] = []
+    monkeypatch.setattr(scan, "load", lambda path, name: read.append(name))
+    again = taste(settings, [], first_of(there), there.readable)
+    assert again is not None and again.key == first.key and read == []
+
+
+def first_of(there: Library) -> Callable[[str], Embedding]:
+    """Reads by name, from what is kept already."""
+    return lambda name: there.entry(name).load()
 
 
 def test_nothing_is_read_of_the_others_for_a_centre_that_is_named_or_none() -> None:
