@@ -64,7 +64,7 @@ class Choices(Mapping[str, Values]):
 CUSTOM = "Custom"
 _TOWARD: Values = {
     "weight": 1.0,
-    "steps": 20,
+    "steps": 50,
     "lr": 0.0003,
     "slerp": False,
     "centre": AUTOMATIC,

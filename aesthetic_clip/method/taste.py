@@ -134,6 +134,9 @@ def taste(
         middles = _fitting(_CENTRE, load(settings.centre), vectors)
         _refuse_same(f"{_CENTRE} {settings.centre}", "embedding", vectors, mixture.centres(middles))
     centres = mixture.centres(middles)
+    if settings.centre == AUTOMATIC:
+        # Compared with nothing: straight toward the embedding, by as much of the way, prompts lose what they say.
+        centres.update({space: torch.zeros(space.dim) for space in vectors if space not in centres})
     aways: dict[Space, Tensor] = {}
     if settings.has_away and not away_alone:
         aways = _fitting(_AWAY, load(settings.away), vectors)
@@ -235,8 +238,8 @@ def _automatic(
             found.append(f"none of {count}")
             notes.append(
                 f"There is no automatic centre for {space.name}: it is the mean of at least {FEWEST_FOR_MIDDLE} other "
-                f"embeddings that have it and differ, and there are {count}. So the prompt goes straight toward the "
-                "embedding, as in the paper."
+                f"embeddings that have it and differ, and there are {count}. So the prompt goes toward the middle between "
+                "itself and the embedding, which shows less of the taste."
             )
         else:
             middles[space] = mean

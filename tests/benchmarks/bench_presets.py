@@ -2,7 +2,8 @@
 
     python tests/benchmarks/bench_presets.py [--tower ViT-L/14 ViT-H/14 ViT-bigG/14] [--device cuda]
 
-Towers have random weights but for the demonstration's; toward a random vector, and with a random centre.
+Towers have random weights but for the demonstration's. Embedding and centre are random vectors, which are farther from
+any prompt than real ones.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ BY_STRENGTH = [name for name, values in PRESETS.items() if values.get("strength"
 def targets(encoder: TextEncoder) -> dict[str, Target]:
     generator = torch.Generator().manual_seed(1)
     vector, centre = (unit(torch.randn(encoder.space.dim, generator=generator)).to(encoder.device) for _ in range(2))
-    return {"plain": target_of(Settings(), vector), "centred": target_of(Settings(), vector, centre)}
+    return {
+        "with a centre": target_of(Settings(), vector, centre),
+        "too few for one": target_of(Settings(), vector, torch.zeros_like(centre)),
+    }
 
 
 def demonstration() -> tuple[TextEncoder, list[int]]:

@@ -47,7 +47,7 @@ def main(port: int, folder: str, encoder: str) -> None:
             time.sleep(0.05)
         shelf.load(order.settings.embedding)
         size = (order.width, order.height)
-        plain, personalised = (png(Image.new("RGB", size, (order.seed, 10 * n, 0))) for n in (0, order.settings.steps))
+        plain, personalised = (png(Image.new("RGB", size, (order.seed, 5 * n, 0))) for n in (0, order.settings.steps))
         return Pair(
             plain,
             personalised,

@@ -97,7 +97,7 @@ def test_pick_generate_look(webui: WebUI, page: Any, page_errors: list[str], tab
     page.screenshot(path=str(tmp_path / f"{tab}.png"))
     assert len(optimised(webui, mark)) == 1
     # What a newcomer's page begins with.
-    assert "Aesthetic weight: 1, Aesthetic steps: 20, Aesthetic LR: 0.0003" in text
+    assert "Aesthetic weight: 1, Aesthetic steps: 50, Aesthetic LR: 0.0003" in text
     assert "Aesthetic embedding: vitl" in text and "Aesthetic preset: Clear" in text
     assert np.asarray(on).std() > 10
     assert distance(on, plain) > 0.2
@@ -118,7 +118,7 @@ def test_controls_have_defaults_and_tooltips(page: Any) -> None:
     values = {name: shown(page, name) for name in KNOBS}
     assert values == {
         "weight": "1",
-        "steps": "20",
+        "steps": "50",
         "lr": "0.0003",
         "slerp": False,
         "embedding": "None",
@@ -152,7 +152,7 @@ def test_a_preset_sets_the_controls_and_a_change_by_hand_leaves_it(page: Any, pa
     if tab == "img2img":
         page.click("#tabs > .tab-nav button:has-text('img2img')")
     open_accordion(page, tab)
-    for name, strength, steps, centre in (("Paper", "", "5", "None"), ("Strong", "0.75", "20", "Automatic")):
+    for name, strength, steps, centre in (("Paper", "", "5", "None"), ("Strong", "0.75", "50", "Automatic")):
         choose_preset(page, name, tab)
         wait_for(page, "strength", strength, tab)
         wait_for(page, "steps", steps, tab)

@@ -182,7 +182,7 @@ def test_before_and_after(local_page: LocalPage) -> None:
     before, after = local_page.picture(f"{ID}_before"), local_page.picture(f"{ID}_after")
     # The steps of the preset that a page begins with.
     assert before.getpixel((0, 0)) == (33, 0, 0)
-    assert after.getpixel((0, 0)) == (33, 10 * Settings.from_mapping({"preset": FIRST_PRESET}).steps, 0)
+    assert after.getpixel((0, 0)) == (33, 5 * Settings.from_mapping({"preset": FIRST_PRESET}).steps, 0)
     assert local_page.page.locator(f"#{ID}_message circle").count() == 3
     assert not local_page.errors
 
@@ -210,7 +210,7 @@ def test_presets_are_chosen_left_saved_and_deleted(local_page: LocalPage, tmp_pa
     page.click(f"#{ID}_fold_more > .label-wrap")
     shows("steps", "5")
     local_page.choose(f"{ID}_preset", "Strong")
-    shows("steps", "20")
+    shows("steps", "50")
     shows("centre", "Automatic")
     types("text", "a sea")
     shows("preset", "Strong")
