@@ -210,8 +210,8 @@ def shelf(host: WebUI) -> None:
     with chromium(1200, 1200) as page:
         visit(page, host)
         show(page, TITLE, "Library")
-        pick(page, f"{TAB}_one", "warm")
-        pick(page, f"{TAB}_several", *EMBEDDINGS[:3], "everything")
+        for name in (*EMBEDDINGS[:3], "everything"):
+            page.locator(f"{TAB}_table tr[data-aesthetic-row='{name}'] [role=checkbox]").first.click()
         page.locator(f"{TAB}_compare").first.click()
         page.locator(f"{TAB}_picture img").wait_for()
         shot(page, "library", "#tabs > .tab-nav", f"{TAB}_table")

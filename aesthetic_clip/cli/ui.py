@@ -58,6 +58,7 @@ def _serve(args: argparse.Namespace, library: Library) -> None:
     """Serve the page until it is stopped."""
     # Here, so that the other commands start without gradio.
     from ..create.looking import embedding_of
+    from ..demo import world
     from ..pages import local_page as page
     from ..pages.tab import TabHost
     from ..pages.thumbs import ThumbsHost
@@ -67,11 +68,14 @@ def _serve(args: argparse.Namespace, library: Library) -> None:
     model.sample_with("DDIM")
     jobs = page.Jobs()
     with tempfile.TemporaryDirectory() as examples, tempfile.TemporaryDirectory() as session:
-        scale, initial = USUAL_SCALE, Settings.from_mapping({"preset": FIRST_PRESET})
+        scale, example = USUAL_SCALE, "a portal towards other dimension"
+        initial = Settings.from_mapping({"preset": FIRST_PRESET})
         if arguments.is_demo(args):
             _write_examples(Path(examples))
             library = open_library([*library.folders, examples])
-            scale = GUIDANCE_SCALE
+            scale, example = GUIDANCE_SCALE, world.HELD_OUT[0].prompt
+            # One press of the button shows what it is about.
+            initial = initial.replaced({"embedding": f"{DEMO} {next(iter(world.STYLES))}"})
         # Where single pictures are that somebody wants the taste of, until the page ends.
         library = open_library([*library.folders, session])
 
@@ -107,6 +111,7 @@ def _serve(args: argparse.Namespace, library: Library) -> None:
             ThumbsHost(
                 lambda: library, jobs.alone(functools.partial(_looked, model)), jobs.alone(fetch), keep, Ui.remedies
             ),
+            example,
         )
         page.launch(
             built, jobs, _bracketed(args.host), args.port, [str(folder) for folder in library.folders], args.browser

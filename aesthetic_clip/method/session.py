@@ -96,6 +96,7 @@ class Session:
         self.taste, self.memory, self.progress = taste, memory, progress
         self.memo: MutableMapping[Hashable, Encoded] = {} if memo is None else memo
         self._targets: dict[Space, Target] = {}
+        self._told: set[Hashable] = set()
         fitting = self.fitting(encoders)
         if not fitting:
             raise AestheticError(
@@ -133,6 +134,8 @@ class Session:
         """
         full_key = (host.space, tuple(chunk.ids.tolist()), self.taste.key, key)
         if full_key in self.memo:
+            # Made by another conditioning, for a picture that has not been told of it.
+            self._tell(full_key, host, self.memo[full_key])
             return self.memo[full_key]
         steps = self.taste.settings.steps
 
@@ -142,13 +145,19 @@ class Session:
 
         encoded = personalize(host.encoder, chunk, self._target(host), self.taste.settings, prepare, self.memory)
         numbers = encoded.similarities
-        self.report.similarities.append((host.space.name, numbers))
+        self._tell(full_key, host, encoded)
         _log.info(
             "%s on %s, similarity %.4f -> %.4f in %d steps, memory %s",
             self.taste.title, host.space.name, numbers[0], numbers[-1], len(numbers) - 1, encoded.memory.value,
         )  # fmt: skip
         self.memo[full_key] = encoded
         return encoded
+
+    def _tell(self, key: Hashable, host: HostEncoder, encoded: Encoded) -> None:
+        """Report on a chunk, once however often it is asked for."""
+        if key not in self._told:
+            self._told.add(key)
+            self.report.similarities.append((host.space.name, encoded.similarities))
 
     def _target(self, host: HostEncoder) -> Target:
         if host.space not in self._targets:

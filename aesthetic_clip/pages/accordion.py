@@ -6,18 +6,41 @@ import contextlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from ..settings import KNOBS, MORE, OFF, Choices, Kind, Knob, Settings
+from ..settings import CUSTOM, KNOBS, MORE, NO_EMBEDDING, OFF, Choices, Kind, Knob, Settings
 from . import picker
 from .forms import js_argument
-from .markup import html
+from .markup import Markup, html
 from .presets import change, shown
 
 ACCORDION = "Aesthetic Gradients"
+_LONGEST_SAID = 60
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What the controls are folded away in.
+
+    Attributes:
+        switch: says whether they count; None if they always do.
+        line: says what is on.
+    """
+
+    switch: Any = None
+    line: Any = None
+
+
+@contextlib.contextmanager
+def plain(elem_id: Callable[[str], str], opened: bool) -> Iterator[Fold]:
+    """An accordion without a switch."""
+    with gr.Accordion(ACCORDION, open=opened, elem_id=elem_id("accordion")):
+        yield Fold()
 
 
 def settings_accordion(
@@ -31,8 +54,9 @@ def settings_accordion(
     knobs: Sequence[Knob] = KNOBS,
     more: Callable[[Sequence[Any]], None] = lambda controls: None,
     below: Callable[[Mapping[str, Any]], None] = lambda controls: None,
+    around: Callable[[Callable[[str], str], bool], AbstractContextManager[Fold]] = plain,
 ) -> list[Any]:
-    """The accordion with one control per knob, returned in the order of the knobs.
+    """The accordion with one control per knob, returned in the order of the knobs; its switch, if it has one, comes last.
 
     Args:
         names: embeddings to choose from.
@@ -45,6 +69,7 @@ def settings_accordion(
         knobs: the table.
         more: puts something below the knobs under More; is told the controls.
         below: puts something at the end of the accordion; is told the controls by the knobs' names.
+        around: the accordion itself; is told how ids are made, and whether it starts unfolded.
     """
     controls: dict[str, Any] = {}
     expected = _expected(initial, knobs)
@@ -57,7 +82,7 @@ def settings_accordion(
                 if knob.names_embedding:
                     refresh_button(controls[knob.name], knob.name)
 
-    with gr.Accordion(ACCORDION, open=opened or bool(notice), elem_id=elem_id("accordion")):
+    with around(elem_id, opened or bool(notice)) as outside:
         if notice:
             gr.HTML(html("<p><b>{}</b></p>", notice))
         for fold, rows in _layout(knobs).items():
@@ -74,7 +99,36 @@ def settings_accordion(
     by_name = {knob.name: knob for knob in knobs}
     for knob in knobs:
         _connect(knob, by_name, controls)
-    return [controls[knob.name] for knob in knobs]
+    ordered = [controls[knob.name] for knob in knobs]
+    if outside.line is not None:
+        _say_what_is_on(outside, controls)
+    return ordered if outside.switch is None else [*ordered, outside.switch]
+
+
+def _say_what_is_on(outside: Fold, controls: Mapping[str, Any]) -> None:
+    said = {"switch": outside.switch, "embedding": controls["embedding"], "preset": controls["preset"]}
+
+    def line(switch: object, embedding: object, preset: object) -> str:
+        return str(what_is_on(switch is not False, embedding, preset))
+
+    for control in said.values():
+        control.change(
+            line,
+            inputs=list(said.values()),
+            outputs=[outside.line],
+            preprocess=False,
+            queue=False,
+            show_progress="hidden",
+        )
+
+
+def what_is_on(switch: bool, embedding: object, preset: object) -> Markup:
+    """In a few words: the embedding and how strongly it counts; nothing if none is chosen."""
+    texts = [text[:_LONGEST_SAID] for text in (embedding, preset) if isinstance(text, str)]
+    if len(texts) < 2 or texts[0] in ("", NO_EMBEDDING):
+        return html("")
+    strength = f" · {texts[1].lower()}" if texts[1] != CUSTOM else ""
+    return html("<span class='aesthetic-on'>{}{}{}</span>", "" if switch else "off: ", texts[0], strength)
 
 
 def _layout(knobs: Sequence[Knob]) -> dict[str, list[list[Knob]]]:

@@ -29,8 +29,21 @@ ID = "aesthetic_page"
 LARGEST_SEED = 2**32
 _SECONDS_BETWEEN_NEWS = 0.3
 _LONGEST_PROMPT = 20_000
-# A picture of 64 pixels is shown as large as one of 512.
-_PICTURES_LARGE = "<style>.aesthetic-large img {width: 100% !important; height: 100% !important; object-fit: contain !important}</style>"
+# A picture of 64 pixels is shown as large as one of 512. What explains is as readable as WCAG AA asks (4.5 to 1).
+_STYLE = """<style>
+.aesthetic-large img {width: 100% !important; height: 100% !important; object-fit: contain !important}
+.gradio-container {--block-info-text-color: #4b5563; --body-text-color-subdued: #4b5563; --block-label-text-color: #374151;
+    --block-title-text-color: #374151; --input-placeholder-color: #6b7280}
+.dark .gradio-container, .gradio-container.dark {--block-info-text-color: #d1d5db; --body-text-color-subdued: #d1d5db;
+    --block-label-text-color: #e5e7eb; --block-title-text-color: #e5e7eb; --input-placeholder-color: #9ca3af}
+.aesthetic-compare {position: relative; max-width: 360px; margin: 0 auto; --at: 50%}
+.aesthetic-compare img {display: block; width: 100%; margin: 0}
+.aesthetic-compare img + img {position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at))}
+.aesthetic-compare::after {content: ""; position: absolute; inset: 0 auto 0 var(--at); width: 2px; background: white;
+    mix-blend-mode: difference; pointer-events: none}
+.aesthetic-compare input {position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize}
+.aesthetic-compare:focus-within {outline: 2px solid #2563eb; outline-offset: 2px}
+</style>"""
 
 
 @dataclass(frozen=True)
@@ -127,6 +140,7 @@ def build(
     guidance_scale: float,
     initial: Settings,
     thumbs_host: ThumbsHost | None = None,
+    example: str = "",
 ) -> Any:
     """The page as ``gr.Blocks``.
 
@@ -138,12 +152,16 @@ def build(
         size: width and height in pixels that the model was made for.
         guidance_scale, initial: what the controls say at first.
         thumbs_host: what thumbs under the pictures need, if there are to be any.
+        example: a prompt to begin with.
     """
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
-        gr.Markdown(f"## {TITLE}\nModel: {model}")
+        gr.HTML(_STYLE)
+        gr.Markdown(f"**{TITLE}** · model: {model}")
         with gr.Tabs():
             with gr.TabItem("Generate", id="generate"):
-                knobs, pictures = _generate_form(host, jobs, generate, size, guidance_scale, initial, thumbs_host)
+                knobs, pictures = _generate_form(
+                    host, jobs, generate, size, guidance_scale, initial, thumbs_host, example
+                )
                 row = thumbs.build(_small_button, ID, this=True, pictures=list(pictures)) if thumbs_host else None
             with gr.TabItem(tab.TITLE, id="create"):
                 built = tab.build(host, [(c, knob) for c, knob in zip(knobs, KNOBS) if knob.names_embedding])
@@ -165,6 +183,7 @@ def _generate_form(
     guidance_scale: float,
     initial: Settings,
     thumbs_host: ThumbsHost | None,
+    example: str,
 ) -> tuple[list[Any], dict[str, Any]]:
     """The form, connected; its controls of knobs, and the pictures by what they are called."""
     fields: dict[str, Field[Any]] = {}
@@ -176,18 +195,10 @@ def _generate_form(
 
     with gr.Row():
         with gr.Column():
-            fields["prompt"] = forms.text("Prompt", _LONGEST_PROMPT, lines=2, elem_id=f"{ID}_prompt")
-            # Its id is not that of the knob with this name.
-            fields["negative_prompt"] = forms.text(
-                "Negative prompt", _LONGEST_PROMPT, lines=1, elem_id=f"{ID}_negative"
-            )
+            fields["prompt"] = forms.text("Prompt", _LONGEST_PROMPT, value=example, lines=2, elem_id=f"{ID}_prompt")
             with gr.Row():
-                fields["seed"] = forms.number("Seed", -1, LARGEST_SEED, 0, elem_id=f"{ID}_seed")
-                slider("sampling_steps", "Sampling steps", 1, 150, 1, 20)
-                slider("guidance_scale", "Guidance scale", 1, 30, 0.5, guidance_scale)
-            with gr.Row():
-                slider("width", "Width", 64, 2048, 8, size[0])
-                slider("height", "Height", 64, 2048, 8, size[1])
+                start = gr.Button("Generate", variant="primary", elem_id=f"{ID}_start")
+                stop = gr.Button("Interrupt", elem_id=f"{ID}_stop")
             knobs = settings_accordion(
                 host.library().names(),
                 _elem_id,
@@ -200,16 +211,26 @@ def _generate_form(
                 ),
             )
             fields["settings"] = presets.settings_field(knobs)
-            with gr.Row():
-                start = gr.Button("Generate", variant="primary", elem_id=f"{ID}_start")
-                stop = gr.Button("Interrupt", elem_id=f"{ID}_stop")
+            with gr.Accordion("Sampling", open=True, elem_id=f"{ID}_sampling"):
+                # Its id is not that of the knob with this name.
+                fields["negative_prompt"] = forms.text(
+                    "Negative prompt", _LONGEST_PROMPT, lines=1, elem_id=f"{ID}_negative"
+                )
+                with gr.Row():
+                    fields["seed"] = forms.number("Seed", -1, LARGEST_SEED, 0, elem_id=f"{ID}_seed")
+                    slider("sampling_steps", "Sampling steps", 1, 150, 1, 20)
+                    slider("guidance_scale", "Guidance scale", 1, 30, 0.5, guidance_scale)
+                with gr.Row():
+                    slider("width", "Width", 64, 2048, 8, size[0])
+                    slider("height", "Height", 64, 2048, 8, size[1])
         with gr.Column():
+            message = gr.HTML(elem_id=f"{ID}_message")
+            compare = gr.HTML(elem_id=f"{ID}_compare")
             large = {"elem_classes": ["aesthetic-large"]}
             with gr.Row():
-                before = gr.Image(label="Before", interactive=False, height=360, elem_id=f"{ID}_before", **large)
-                after = gr.Image(label="After", interactive=False, height=360, elem_id=f"{ID}_after", **large)
-            gr.HTML(_PICTURES_LARGE)
-            message = gr.HTML(elem_id=f"{ID}_message")
+                before = gr.Image(label="Before", interactive=False, height=280, elem_id=f"{ID}_before", **large)
+                after = gr.Image(label="After", interactive=False, height=280, elem_id=f"{ID}_after", **large)
+            parameters = gr.HTML(elem_id=f"{ID}_parameters")
 
     folder, numbers = tempfile.TemporaryDirectory(prefix=ID), itertools.count()
 
@@ -248,10 +269,15 @@ def _generate_form(
             path = Path(folder.name, f"{number:04}-{name}.png")
             path.write_bytes(content)
             shown[name] = str(path)
-        return {**shown, "message": messages.pair(pair.similarities, pair.parameters)}
+        return {
+            **shown,
+            "compare": messages.slider(pair.before, pair.after),
+            "parameters": messages.parameters(pair.parameters),
+            "message": messages.curve(pair.similarities),
+        }
 
     form = Form(fields, "message", host.remedies)
-    outputs = {"before": before, "after": after, "message": message}
+    outputs = {"before": before, "after": after, "compare": compare, "parameters": parameters, "message": message}
     for event in (start.click, fields["prompt"].control.submit):
         form.on(event, make_pair, outputs, job=jobs.make)
     stop.click(fn=jobs.interrupt, inputs=[], outputs=[], queue=False)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..create.images import UnreadableImage, thumbnail
 from ..create.sources import skipped_lines
 from ..embeddings.embedding import Embedding
 from ..embeddings.library import Library
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from ..embeddings.published import Downloads, Entry
 
 _SIMILAR = 5
-_THUMBNAIL = 48
+_MOST_LINES = 50
 
 
 def note(line: str) -> Markup:
@@ -75,18 +73,48 @@ def created(embedding: Embedding, result: CreateResult, library: Library, skippe
 
 
 def about(embedding: Embedding, library: Library) -> Markup:
-    """All that is known of one embedding."""
-    rows = {"Spaces": embedding.spaces, "Digest": embedding.digest, "File": str(embedding.path), **embedding.metadata}
+    """All that is known of one embedding: sentences, and everything as it is in the file below them."""
+    data = embedding.about
+    of = f"was made from {counted(data.image_count, 'picture')}" if data.image_count is not None else "is here"
+    sentences = [
+        html("<b>{}</b> {}{}.", embedding.name, of, f" on {data.created[:10]}" if data.created else ""),
+        html("It fits {}.", " and ".join(f"{space.used_by} ({space.name})" for space in embedding.vectors)),
+    ]
+    if data.get("mixed_from"):
+        sentences.append(html("It is a mixture: {}.", data["mixed_from"]))
+    if data.mean_cosine is not None:
+        sentences.append(html("Its pictures have a mean cosine of {:.3f} to their mean.", data.mean_cosine))
+    if not data.complete:
+        sentences.append(html("Its making was interrupted, so not all of its pictures are in it."))
+    if data.note:
+        sentences.append(html("Note: {}", data.note))
+    rows = {"Spaces": embedding.spaces, "Digest": embedding.digest, "File": str(embedding.path), **data}
     cells = joined(
         html("<tr><th align='left'>{}</th><td style='overflow-wrap:anywhere'>{}</td></tr>", key, value)
         for key, value in rows.items()
     )
-    return html("<table>{}</table>{}", cells, _similar(embedding, library))
+    return html(
+        "{}{}<details><summary>More</summary><table>{}</table></details>",
+        joined(html("<p>{}</p>", sentence) for sentence in sentences),
+        _similar(embedding, library),
+        cells,
+    )
 
 
-def pair(similarities: Mapping[str, Sequence[float]], parameters: str) -> Markup:
-    """What two pictures were made with, and how the prompt was moved."""
-    return html("{}<pre style='white-space:pre-wrap'>{}</pre>", curve(similarities), parameters)
+def parameters(text: str) -> Markup:
+    """What a picture was made with."""
+    return html("<pre style='white-space:pre-wrap'>{}</pre>", text)
+
+
+def slider(before: bytes, after: bytes) -> Markup:
+    """Two pictures of one size, PNG, over each other, with a handle between them."""
+    return html(
+        "<div class='aesthetic-compare'><img alt='Before' src='data:image/png;base64,{}'>"
+        "<img alt='After' src='data:image/png;base64,{}'>"
+        "<input type='range' value='50' aria-label='Where before ends and after begins' data-aesthetic-slider></div>",
+        base64.b64encode(before).decode(),
+        base64.b64encode(after).decode(),
+    )
 
 
 def curve(similarities: Mapping[str, Sequence[float]]) -> Markup:
@@ -127,31 +155,6 @@ def curve(similarities: Mapping[str, Sequence[float]]) -> Markup:
     return joined(parts) or note("Nothing was moved.")
 
 
-def table(library: Library) -> Markup:
-    """The library: thumbnail, name, spaces, pictures, date, note; unusable files with the reason."""
-    rows = []
-    for entry in library.entries():
-        try:
-            embedding = entry.load()
-            data = embedding.metadata
-            cells = [
-                _thumbnail(entry.preview),
-                entry.name,
-                ", ".join(space.name for space in embedding.vectors),
-                data.get("image_count", ""),
-                data.get("created", "")[:10],
-                data.get("note", ""),
-            ]
-        except AestheticError as fault:
-            cells = ["", entry.name, "", "", "", error(fault, {})]
-        rows.append(html("<tr>{}</tr>", joined(html("<td>{}</td>", cell) for cell in cells)))
-    titles = ("", "Name", "Spaces", "Images", "Date", "Note")
-    head = html("<tr>{}</tr>", joined(html("<th align='left'>{}</th>", title) for title in titles))
-    empty = joined([]) if rows else note("There are no embeddings yet.")
-    missing = joined(note(str(left_out)) for left_out in library.left_out())
-    return html("<table>{}{}</table>{}{}", head, joined(rows), empty, missing)
-
-
 def origins(repository: str, catalogue: Sequence[Entry]) -> Markup:
     """Where the published embeddings come from."""
     entries = joined(html("<li><b>{}</b>: {}</li>", entry.name, entry.provenance) for entry in catalogue)
@@ -173,11 +176,13 @@ def against_text(embeddings: Sequence[Embedding], text: str, features: Mapping[S
             "and none of the embeddings has a vector there.",
             "Choose others, or load a checkpoint of their kind.",
         )
+    cosines.sort(key=lambda row: -row[0])
     rows = joined(
         html("<tr><td>{}</td><td>{}</td><td>{:.3f}</td></tr>", name, space, cosine)
-        for cosine, name, space in sorted(cosines, key=lambda row: -row[0])
+        for cosine, name, space in cosines[:_MOST_LINES]
     )
-    return html("<p>Cosine similarity to “{}”:</p><table>{}</table>", text, rows)
+    more = note(f"And {len(cosines) - _MOST_LINES} that are less similar.") if len(cosines) > _MOST_LINES else ""
+    return html("<p>Cosine similarity to “{}”:</p><table>{}</table>{}", text, rows, more)
 
 
 def downloaded(done: Downloads) -> str:
@@ -260,13 +265,3 @@ def _bars(histogram: Histogram) -> Markup:
         histogram.edges[0],
         histogram.edges[-1],
     )
-
-
-def _thumbnail(path: Path | None) -> Markup:
-    if path is None:
-        return joined([])
-    try:
-        small = thumbnail(path, _THUMBNAIL)
-    except UnreadableImage as fault:
-        return html("<span title='{}'>?</span>", fault.reason)
-    return html("<img src='data:image/jpeg;base64,{}'>", base64.b64encode(small).decode())

@@ -50,7 +50,6 @@ ELSEWHERE = {
     "method/adam.py": "unit/method/test_personalize.py",
     "method/optimize.py": "unit/method/test_personalize.py",
     "pages/": "unit/pages/test_local_page.py",
-    "pages/accordion.py": "unit/test_knobs_everywhere.py",
     "pages/messages.py": "unit/pages/test_markup.py",
     "pages/tab/": "unit/pages/test_forms.py",
     "readers/": "unit/readers/test_hostile.py",

@@ -25,7 +25,8 @@ ROOMS: dict[str, set[str]] = {
     "embeddings": {"readers"},
     "method": {"clip", "embeddings"},
     "create": {"readers", "clip", "embeddings"},
-    "pages": {"clip", "embeddings", "create"},
+    # What a page sends comes from outside as files do.
+    "pages": {"readers", "clip", "embeddings", "create"},
     "hosts": set(),
     "hosts.diffusers": {"readers", "clip", "embeddings", "method", "hosts"},
     "hosts.a1111": {"clip", "embeddings", "method", "create", "pages", "hosts"},

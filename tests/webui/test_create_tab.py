@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import json
 import os
 import re
 import threading
@@ -120,31 +121,33 @@ class CreateTab:
     def refresh(self, name: str) -> None:
         """Press Refresh; the table shows the name afterwards."""
         self.find("refresh").click()
-        self.page.wait_for_selector(f"#aesthetic_create_table td:text-is('{name}')")
+        self.filter(name).locator(f"tr[data-aesthetic-row='{name}']").wait_for()
+        self.filter("")
 
     def choose(self, *names: str) -> None:
-        """One embedding, for the buttons of one."""
-        choose(self.page, "#aesthetic_create_one", *names)
+        """Exactly these embeddings, in the table."""
+        for number, name in enumerate(names):
+            row = self.filter(name).locator(f"tr[data-aesthetic-row='{name}']")
+            (row.get_by_role("checkbox") if number else row.locator("td").nth(2)).click()
+        self.filter("")
 
-    def several(self, *names: str) -> None:
-        """Exactly these embeddings, for the buttons of several."""
-        box = self.find("several")
-        while box.locator(".token .token-remove").count():
-            box.locator(".token .token-remove").first.click()
-        choose(self.page, "#aesthetic_create_several", *names)
-        self.find("several", "input").evaluate("input => input.blur()")
+    def filter(self, words: str) -> Any:
+        """Show only rows with these words: a library may have more than a page of others."""
+        self.find("table_filter", "textarea, input").fill(words)
+        table = self.find("table", f".aesthetic-table[data-aesthetic-words='{words}']").first
+        table.wait_for()
+        return table
+
+    def chosen(self) -> list[str]:
+        return json.loads(self.find("table_chosen", "textarea, input").input_value() or "[]")
 
     def row(self, name: str) -> list[str]:
         """The cells of the library's table for a name."""
-        row = self.find("table", "tr").filter(has=self.page.get_by_role("cell", name=name, exact=True))
-        return list(row.first.locator("td").all_inner_texts())
+        return list(self.filter(name).locator(f"tr[data-aesthetic-row='{name}'] td").all_inner_texts())
 
-    def names(self) -> list[str]:
-        return [
-            cells[0]
-            for cells in (r.locator("td:nth-child(2)").all_inner_texts() for r in self.find("table", "tr").all())
-            if cells
-        ]
+    def lists(self, name: str) -> bool:
+        """Whether the table has this name."""
+        return bool(self.row(name))
 
 
 def show_tab(page: Any, title: str) -> None:
@@ -484,8 +487,7 @@ def test_lists_follow_on_a_page_opened_later(tab: CreateTab, page: Any, webui: W
     tab.create("before the visit", pictures)
     visit(page, webui)
     tab.show("Library")
-    page.wait_for_selector("#aesthetic_create_table td:text-is('before the visit')")
-    assert "before the visit" in offered(page, "#aesthetic_create_one")
+    assert tab.lists("before the visit")
     open_embeddings(page, "txt2img")
     assert "before the visit" in offered(page, EMBEDDING["txt2img"])
 
@@ -590,7 +592,7 @@ def test_inspect_rename_and_trash(tab: CreateTab, page: Any, pictures: Path, she
     tab.show("Library")
     tab.choose("to inspect")
     said = tab.press("inspect")
-    assert "look at me" in said and "image_count" in said and str(shelf / "to inspect.safetensors") in said
+    assert "look at me" in said and "was made from 12 pictures" in said and "It fits SD 1.x" in said
     page.wait_for_selector("#aesthetic_create_picture img")
     snap(page, "library-inspect")
 
@@ -598,9 +600,9 @@ def test_inspect_rename_and_trash(tab: CreateTab, page: Any, pictures: Path, she
     assert "Renamed: renamed." in tab.press("rename")
     assert (shelf / "renamed.safetensors").is_file() and (shelf / "renamed.preview.png").is_file()
     assert not list(shelf.glob("to inspect*"))
-    assert "renamed" in tab.names() and "to inspect" not in tab.names()
+    assert tab.lists("renamed") and not tab.lists("to inspect")
     # The renamed one stays chosen, so that the next press does what it seems to do.
-    assert tab.find("one", "input").input_value() == "renamed"
+    assert tab.chosen() == ["renamed"]
     tab.write("new_name", "../up")
     assert "path parts" in tab.press("rename")
 
@@ -608,10 +610,14 @@ def test_inspect_rename_and_trash(tab: CreateTab, page: Any, pictures: Path, she
     assert "Moved to" in said and ".trash" in said
     assert len(list((shelf / ".trash").glob("*/renamed.*"))) == 2
     assert not list(shelf.glob("renamed*"))
-    assert "renamed" not in tab.names()
-    assert "renamed" not in offered(page, "#aesthetic_create_one")
-    assert tab.find("one", "input").input_value() == ""
+    assert not tab.lists("renamed")
+    assert tab.chosen() == []
     assert "No embedding is chosen." in tab.press("trash")
+    tab.find("trash_accordion", ".label-wrap").first.click()
+    tab.find("trashed", "td:text-is('renamed')").first.click()
+    assert "Restored: renamed." in tab.press("restore")
+    assert tab.chosen() == ["renamed"] and (shelf / "renamed.preview.png").is_file()
+    tab.press("trash")
     open_embeddings(page, "txt2img")
     assert "renamed" not in offered(page, EMBEDDING["txt2img"])
 
@@ -645,7 +651,7 @@ def mixing(tab: CreateTab, made: list[str], shelf: Path) -> Iterator[CreateTab]:
     """The library with the embeddings there, two of them chosen to be mixed; mixtures are gone afterwards."""
     tab.show("Library")
     tab.refresh("made a")
-    tab.several("made a", "made b")
+    tab.choose("made a", "made b")
     yield tab
     for name in ("mixture", "direction"):
         (shelf / f"{name}.safetensors").unlink(missing_ok=True)
@@ -663,7 +669,7 @@ def test_mixtures_are_weighted_sums_and_stand_in_every_list(
     assert name in mixing.press("mix")
     mixed = load(shelf / f"{name}.safetensors").vectors[VIT_L]
     assert np.allclose(mixed, unit(factors[0] * a + factors[1] * b), atol=1e-6)
-    assert name in mixing.names()
+    assert mixing.lists(name)
     open_embeddings(page, "txt2img")
     assert name in offered(page, EMBEDDING["txt2img"])
 
@@ -678,7 +684,7 @@ def test_a_mixture_that_can_not_be_made_is_explained(mixing: CreateTab, name: st
 
 
 def test_compare_shows_all_with_all_and_with_a_text(mixing: CreateTab, page: Any) -> None:
-    mixing.several("made a", "made b", "made c")
+    mixing.choose("made a", "made b", "made c")
     assert "Cosine similarity in ViT-L/14" in mixing.press("compare")
     page.wait_for_selector("#aesthetic_create_picture img")
     snap(page, "library-compare")
@@ -691,9 +697,12 @@ def test_compare_shows_all_with_all_and_with_a_text(mixing: CreateTab, page: Any
     assert "text" in mixing.press("compare_text").lower()
 
 
-@pytest.mark.parametrize(("names", "said"), [(("made a", "made h"), "can't be compared"), (("made a",), "two or more")])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [(("made a", "made h"), "can't be compared"), (("made a",), "It takes 2 to 40 embeddings, and 1 are chosen.")],
+)
 def test_what_can_not_be_compared_is_explained(mixing: CreateTab, names: tuple[str, ...], said: str) -> None:
-    mixing.several(*names)
+    mixing.choose(*names)
     assert said in mixing.press("compare")
 
 
@@ -734,20 +743,25 @@ def test_download_of_published_ones(tab: CreateTab, page: Any, published: Path, 
     tab.show("Library")
     good = (published / "pub-two.pt").read_bytes()
     (published / "pub-two.pt").write_bytes(good[:-1] + b"?")
+    if not tab.find("download").is_visible():
+        tab.find("paper_accordion", ".label-wrap").click()
     said = tab.press("download", timeout=60)
     assert "1 downloaded" in said and "pub-two was not downloaded" in said and "SHA-256" in said
     assert (shelf / "pub-one.pt").is_file() and not (shelf / "pub-two.pt").exists()
-    assert "pub-one" in tab.names()
+    assert tab.lists("pub-one")
     (published / "pub-two.pt").write_bytes(good)
     assert "1 downloaded, 1 were already there." in tab.press("download", timeout=60)
-    assert {"pub-one", "pub-two"} <= set(tab.names())
+    assert tab.lists("pub-one") and tab.lists("pub-two")
     for name in ("pub-one", "pub-two"):
         (shelf / f"{name}.pt").unlink()
 
 
 def test_download_offline(webui: WebUI, tab: CreateTab, published: Path, shelf: Path) -> None:
     webui.call(catalogue.replace, None, "http://127.0.0.1:9")
-    said = tab.show("Library").press("download", timeout=60)
+    tab.show("Library")
+    if not tab.find("download").is_visible():
+        tab.find("paper_accordion", ".label-wrap").click()
+    said = tab.press("download", timeout=60)
     assert "0 downloaded" in said and "can't be reached" in said and "Check the internet connection" in said
     snap(tab.page, "library-offline")
 
@@ -772,4 +786,4 @@ def test_after_reload_ui(webui: WebUI, encoders: dict[int, Path], browser: Any, 
         for name in ("txt2img", "img2img"):
             open_embeddings(page, name)
             assert "after reload" in offered(page, EMBEDDING[name])
-        assert "after reload" in tab.show("Library").names()
+        assert tab.show("Library").lists("after reload")

@@ -355,6 +355,9 @@ def _parameters(p: Any, asked: Request, place: int, row: Row) -> dict[str, str]:
         p.comment(
             f"Aesthetic Gradients: {wanted.title} has no vector for {names}, so that text encoder was left alone."
         )
+    for space, numbers in report.similarities:
+        # Under the picture; the WebUI shows a line once.
+        p.comment(f"Aesthetic Gradients: similarity in {space} {numbers[0]:.3f} before, {numbers[-1]:.3f} after")
     if report.similarities and options.similarity_in_infotext():
         parameters[_SIMILARITY] = "; ".join(
             f"{space} {numbers[0]:.4f} -> {numbers[-1]:.4f}" for space, numbers in report.similarities

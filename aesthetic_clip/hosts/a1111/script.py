@@ -10,10 +10,10 @@ from modules import extensions, scripts, ui_common
 
 from ...errors import AestheticError
 from ...pages import accordion, picker, presets, thumbs
-from ...settings import BY_NAME, KNOBS, Knob, Settings, pasted
-from . import hook, looking, options, xyz
+from ...settings import BY_NAME, KNOBS, NO_EMBEDDING, Knob, Settings, pasted
+from . import hook, looking, options, switch, xyz
 from .remedies import REMEDIES
-from .script_arguments import TITLE
+from .script_arguments import TITLE, without_switch
 
 
 def rival() -> str:
@@ -54,15 +54,24 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
 
         names = options.embeddings().names()
         controls = accordion.settings_accordion(
-            names, self.elem_id, refresh_button, rival(), more=own_presets, below=dropped
+            names, self.elem_id, refresh_button, rival(), more=own_presets, below=dropped, around=switch.switched
         )
-        self.infotext_fields = [(control, _paste(knob)) for control, knob in zip(controls, KNOBS)]
+        *knobs, turned_on = controls
+        embedding = next(control for control, knob in zip(knobs, KNOBS) if knob.name == "embedding")
+        switch.follow(turned_on, self.elem_id("accordion"), embedding)
+        self.infotext_fields = [(control, _paste(knob)) for control, knob in zip(knobs, KNOBS)]
+        # Parameters without an embedding leave it as it is: nothing is on then anyway.
+        self.infotext_fields.append((turned_on, _names_embedding))
         self.paste_field_names = [knob.infotext for knob in KNOBS]
         return controls
 
     def process(self, p: Any, *values: object) -> None:
         def read() -> Settings:
-            settings = Settings.from_values(values).replaced(xyz.overrides(p))
+            arguments, on = without_switch(values, len(KNOBS))
+            settings = Settings.from_values(arguments)
+            if not on:
+                settings = settings.replaced(dict.fromkeys(("embedding", "away"), NO_EMBEDDING))
+            settings = settings.replaced(xyz.overrides(p))
             if (settings.has_embedding or settings.has_away) and rival():
                 raise AestheticError(rival())
             return settings
@@ -83,3 +92,8 @@ def _paste(knob: Knob) -> Callable[[dict[str, Any]], object]:
         return presets.shown(knob, values[knob.name]) if knob.name in values else None
 
     return paste
+
+
+def _names_embedding(parameters: dict[str, Any]) -> bool | None:
+    """What pasted parameters set the switch to: where they name none, nothing is on anyway, and it stays as it is."""
+    return pasted(parameters).get("embedding", NO_EMBEDDING) != NO_EMBEDDING or None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...errors import AestheticError
@@ -17,6 +17,8 @@ from ...pages.accordion import ACCORDION
 
 TITLE = "Aesthetic embeddings"
 """The script's: that of the WebUI's first extension, so that its API clients go on working."""
+SWITCH = "enabled"
+"""What the accordion's switch is called in the API's object."""
 _NAMES = (TITLE.lower(), ACCORDION.lower())
 _METHOD = "init_script_args"
 _WRAPPER = "_aesthetic_wrapper"
@@ -46,6 +48,25 @@ def _entry(entry: Any) -> dict[str, Any]:
         return {"args": []}
     # Whatever is no list stands for all arguments, and is refused there if it is no object.
     return {"args": arguments if isinstance(arguments, list) else [arguments]}
+
+
+def without_switch(values: Sequence[object], knobs: int) -> tuple[Sequence[object], bool]:
+    """A request's arguments without the switch, and whether it is on.
+
+    Args:
+        values: in the order of the knobs, then the switch; or one object for all.
+        knobs: how many there are.
+
+    Raises:
+        AestheticError: an object with something else in place of true or false.
+    """
+    if values and isinstance(values[0], Mapping):
+        rest = dict(values[0])
+        said = rest.pop(SWITCH, None)
+        if said is not None and not isinstance(said, bool):
+            raise AestheticError(f"{SWITCH} is {said!r}.", "It can be true or false.", "Leave it out to have it on.")
+        return [rest], said is not False
+    return values[:knobs], not (len(values) > knobs and values[knobs] is False)
 
 
 def install(refused: Callable[[AestheticError], Exception]) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import gradio as gr
 
 from ...settings import Knob
-from .. import messages
 from ..forms import Job
 from ..picker import Lists, on_load
 from . import create_form, library_form, tastes_form
@@ -30,19 +29,21 @@ class Tab:
     Attributes:
         sent: gallery of pictures that were sent here.
         sent_accordion: what it is folded away in.
-        lists: every list of embeddings, here and elsewhere.
+        library: the form that looks after embeddings.
+        lists: those of embeddings elsewhere on the page.
     """
 
     sent: Any
     sent_accordion: Any
+    library: library_form.LibraryForm
     lists: Lists
 
     def follow(self, page: Any, **more: Any) -> None:
         """Fill the lists of each page that is opened: it is built when the program starts, and embeddings come later."""
-        outputs = self.lists.outputs
+        outputs = {**self.lists.outputs, **self.library.tables}
 
         def fresh() -> list[Any]:
-            values = self.lists.fresh()
+            values = {**self.lists.fresh(), **self.library.drawn()}
             return [values[name] for name in outputs]
 
         on_load(page, fresh, list(outputs.values()), **more)
@@ -62,9 +63,9 @@ def build(host: TabHost, elsewhere: Sequence[tuple[Any, Knob]]) -> Tab:
             library = library_form.build(host)
         with gr.TabItem("Tastes", id="tastes") as tastes_tab:
             tastes = tastes_form.build(host)
-    lists = Lists(host.library, elsewhere, library.pickers, library.table, messages.table)
-    form.connect(lists)
+    lists = Lists(host.library, elsewhere)
+    library.follow(form.connect(lists))
     library.connect(lists)
     tastes.connect(lists)
     tastes.refresh(tastes_tab.select)
-    return Tab(form.sent, form.sent_accordion, lists)
+    return Tab(form.sent, form.sent_accordion, library, lists)

@@ -47,11 +47,14 @@ class CreateForm:
     preview: Any
     result: Any
 
-    def connect(self, lists: Lists) -> None:
+    def connect(self, lists: Lists) -> Any:
         """Make the buttons work.
 
         Args:
             lists: of embeddings, which follow.
+
+        Returns:
+            The event of an embedding's making, for what comes after it.
         """
         host = self.host
 
@@ -101,12 +104,12 @@ class CreateForm:
                     keep_partial=keep_partial,
                 )
             embedding, sheet = save_result(result, library, name, note, overwrite)
-            made = messages.created(embedding, result, library, _within(named, result.skipped))
-            return {**lists.fresh(), "preview": sheet, "result": made}
+            said = messages.created(embedding, result, library, _within(named, result.skipped))
+            return {**lists.fresh(), "preview": sheet, "result": said}
 
         form = Form(self.fields, "result", host.remedies, "Interrupted: nothing was saved.")
         outputs = {**lists.outputs, "preview": self.preview, "result": self.result}
-        form.on(
+        made = form.on(
             self.start.click,
             create_embedding,
             outputs,
@@ -116,6 +119,7 @@ class CreateForm:
             show_progress="hidden" if host.submit_js else "full",
         )
         self.stop.click(fn=host.interrupt, inputs=[], outputs=[], queue=False)
+        return made
 
 
 def build(host: TabHost) -> CreateForm:

@@ -118,6 +118,16 @@ def test_the_same_chunk_is_not_done_twice(host: BareHost) -> None:
     assert again.personalised(host, chunk(host), key="a") is not first
 
 
+def test_what_the_memo_holds_is_reported_on_to_each_that_takes_it(host: BareHost) -> None:
+    first = Session(goal := wanted(SETTINGS, 32), [host])
+    first.personalised(host, chunk(host))
+    second = Session(goal, [host], memo=first.memo)
+    for _ in range(2):
+        second.personalised(host, chunk(host))
+    assert second.report.similarities == first.report.similarities
+    assert len(second.report.similarities) == 1
+
+
 def test_with_a_strength_the_steps_taken_are_told(host: BareHost) -> None:
     for strength, taken in ((None, {}), (0.01, {"Aesthetic steps taken": "1"}), (1, {"Aesthetic steps taken": "2"})):
         session = Session(goal := wanted(SETTINGS.replaced({"strength": strength}), 32), [host])

@@ -20,7 +20,9 @@ def opened(first: str, **stored: object) -> tuple[dict[str, Any], list[Any]]:
             control.value = stored.get(knob.name, control.value)
         begin_with(page, controls, lambda: first, queue=False)
     (index, load) = next(
-        (i, found) for i, found in enumerate(page.config["dependencies"]) if "load" in str(found["targets"])
+        (i, found)
+        for i, found in enumerate(page.config["dependencies"])
+        if "load" in f"{found['targets']} {found.get('trigger')}"
     )
     names = {control._id: knob.name for knob, control in zip(KNOBS, controls)}
     values = page.fns[load.get("id", index)].fn()

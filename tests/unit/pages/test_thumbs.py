@@ -63,7 +63,7 @@ class Row:
         with gr.Blocks() as self.blocks:
             shown = gr.Image()
             row = thumbs.build(lambda text, elem_id, hint: gr.Button(text, elem_id=elem_id), "row", this=False)
-            lists = Lists(lambda: library, [], {}, gr.HTML(), lambda library: "")
+            lists = Lists(lambda: library, [])
             host = ThumbsHost(lambda: library, look, lambda: None, lambda picture: "")
             row.connect(host, [forms.picture("After", shown)], lists)
 

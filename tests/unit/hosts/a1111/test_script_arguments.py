@@ -11,7 +11,7 @@ import pytest
 
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.hosts.a1111 import script_arguments
-from aesthetic_clip.hosts.a1111.script_arguments import TITLE, understood
+from aesthetic_clip.hosts.a1111.script_arguments import TITLE, understood, without_switch
 
 OBJECT = {"embedding": "one", "steps": 8}
 
@@ -74,3 +74,28 @@ def test_without_the_api_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delitem(sys.modules, "modules.api.api", raising=False)
     script_arguments.install(lambda error: error)
     script_arguments.uninstall()
+
+
+@pytest.mark.parametrize(
+    ("values", "rest", "on"),
+    [
+        (["a", "b"], ["a", "b"], True),
+        (["a", "b", True], ["a", "b"], True),
+        (["a", "b", False], ["a", "b"], False),
+        (["a"], ["a"], True),
+        ([], [], True),
+        (["a", "b", None], ["a", "b"], True),
+        ([{"embedding": "sea"}, "b", False], [{"embedding": "sea"}], True),
+        ([{"embedding": "sea", "enabled": False}], [{"embedding": "sea"}], False),
+        ([{"enabled": None}], [{}], True),
+    ],
+)
+def test_the_switch_comes_last_and_is_on_unless_it_is_said_to_be_off(
+    values: list[Any], rest: list[Any], on: bool
+) -> None:
+    assert without_switch(values, 2) == (rest, on)
+
+
+def test_a_switch_that_is_neither_is_refused() -> None:
+    with pytest.raises(AestheticError, match="enabled is 'no'"):
+        without_switch([{"enabled": "no"}], 2)
