@@ -1,9 +1,12 @@
 """How long personalising one prompt takes, and how much memory, against the plain method and the first extension's way.
 
-    python tests/benchmarks/bench_personalize.py [--tower ViT-L/14 ViT-H/14 ViT-bigG/14] [--device cuda] [--rounds 3]
+    python tests/benchmarks/bench_personalize.py [--tower ViT-L/14 ViT-H/14 ViT-bigG/14] [--device cuda] [--rounds 10]
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_personalize.py --pairs --no-memory     ours and the plain method
+    python tests/benchmarks/bench_personalize.py --no-times --tower ViT-L/14 ViT-H/14 ViT-bigG/14     memory
 
 Text towers of full size with random weights; fp32; 5 steps; a 12-token prompt. The ways are measured in turn in one
-process, and the ratios are of the medians. Memory is the growth of the peak in a process of its own.
+process; a ratio is of two that followed each other, and the middle half of them is told. The time of a processor does not
+count a neighbour's turns. Memory is the growth of the peak in a process of its own.
 """
 
 from __future__ import annotations
@@ -13,11 +16,15 @@ import copy
 import gc
 import multiprocessing
 import platform
+import shlex
+import shutil
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import transformers
@@ -31,7 +38,8 @@ from aesthetic_clip.geometry import unit
 from aesthetic_clip.method.memory import Memory, bytes_needed
 from aesthetic_clip.method.optimize import optimize
 from aesthetic_clip.method.targets import Toward
-from tests.support.towers import END, START, padded, plain_method
+from tests.support.memory import peak_allocated
+from tests.support.towers import END, START, padded, plain_method, transformers_tower
 
 STEPS, LR = 5, 1e-4
 IDS = [START, *range(1000, 1012), END]
@@ -97,24 +105,85 @@ def first_extension(device: str) -> Callable[[], object]:
     return run
 
 
-def seconds(run: Callable[[], object], device: str) -> float:
+class Spent(NamedTuple):
+    """Seconds by a clock on the wall, and of all cores together by this process."""
+
+    wall: float
+    processor: float
+
+
+def spent(run: Callable[[], object], device: str) -> Spent:
     gc.collect()
-    start = time.perf_counter()
+    wall, processor = time.perf_counter(), time.process_time()
     run()
     if device != "cpu":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return Spent(time.perf_counter() - wall, time.process_time() - processor)
 
 
-def _peak(name: str, device: str, memory: Memory, answer: multiprocessing.Queue[float]) -> None:
-    encoder = tower(name, device)
-    # Whatever a library takes once is not the optimisation's.
+def spread(numbers: Sequence[float]) -> str:
+    """The median, and between which two the middle half lies."""
+    if len(numbers) < 2:
+        return f"{numbers[0]:.2f}"
+    low, _, high = statistics.quantiles(numbers, n=4, method="inclusive")
+    return f"{statistics.median(numbers):.2f} ({low:.2f} to {high:.2f})"
+
+
+def floor(name: str, device: str) -> float:
+    """Seconds that the products of one optimisation and its bytes take here at the least, one after the other.
+
+    The products of three passes at the rate of this tower's shapes, and ten numbers read or written for each weight
+    in each step at the rate of copying; a processor can't do both at once with one thread's worth of cache.
+    """
+    width, mlp, layers, _, _ = SHAPES[name]
+    rows = torch.randn(len(IDS), width, device=device)
+    matrices = [torch.randn(mlp, width, device=device) for _ in range(8)]  # more than a cache holds
+    big = torch.empty(2**26, device=device)
+    products, copies = 8 * 8, 8
+
+    def multiply() -> None:
+        for _ in range(8):
+            for matrix in matrices:
+                rows @ matrix.T
+
+    def copy_all() -> None:
+        for _ in range(copies // 2):
+            big[: 2**25].copy_(big[2**25 :])
+            big[2**25 :].copy_(big[: 2**25])
+
+    multiply()
+    copy_all()
+    flops = products * 2 * len(IDS) * width * mlp / min(spent(multiply, device).processor for _ in range(5))
+    bandwidth = copies * 2 * 4 * 2**25 / min(spent(copy_all, device).processor for _ in range(3))
+    numbers = layers * (4 * width * width + 2 * width * mlp)
+    operations = (STEPS * 3 + 1) * 2 * len(IDS) * numbers
+    transferred = STEPS * 10 * 4 * numbers
+    print(
+        f"{name}: {operations / 1e9:.0f} GFLOP at {flops / 1e9:.0f} GFLOPS, {transferred / 1e9:.1f} GB at "
+        f"{bandwidth / 1e9:.1f} GB/s: {operations / flops:.2f} s and {transferred / bandwidth:.2f} s of a processor"
+    )
+    return operations / flops + transferred / bandwidth
+
+
+def _peak(name: str, device: str, memory: Memory, answer: multiprocessing.Queue[tuple[float, ...]]) -> None:
+    torch.set_num_threads(1)
+    encoder, small = tower(name, device), transformers_tower()
+    # Whatever a library takes once is not the optimisation's, its code among it.
+    optimize(small, torch.tensor(IDS), Toward(target_for(small)), STEPS, LR, memory=memory)
     with torch.no_grad():
         encoder.hidden_state(torch.tensor([IDS], device=device))
+    ids, target = torch.tensor(IDS, device=device), Toward(target_for(encoder))
+
+    def run() -> None:
+        optimize(encoder, ids, target, STEPS, LR, memory=memory)
+
     gc.collect()
     before = _now(device)
-    optimize(encoder, torch.tensor(IDS, device=device), Toward(target_for(encoder)), STEPS, LR, memory=memory)
-    answer.put(_highest(device) - before)
+    run()
+    resident = _highest(device) - before
+    given_out = peak_allocated(run) if device == "cpu" else resident
+    weights = 4 * sum(p.numel() for p in encoder.weights(ids).tensors())
+    answer.put((resident, given_out, bytes_needed(encoder, memory, len(IDS), STEPS), weights))
 
 
 def _now(device: str) -> float:
@@ -135,28 +204,45 @@ def _resident(field: str) -> float:
     return float(lines[field].split()[0]) * 1024
 
 
-def peak(name: str, device: str, memory: Memory) -> float:
-    """Growth of the peak, in bytes, by one optimisation in a process of its own."""
+def peak(name: str, device: str, memory: Memory) -> tuple[float, ...]:
+    """Of one optimisation in a process of its own, in bytes.
+
+    Returns:
+        Growth of the peak of what is resident, and of what torch gave out; what was counted before; the weights.
+    """
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
     process = context.Process(target=_peak, args=(name, device, memory, answer))
     process.start()
     grown = answer.get()
     process.join()
-    return grown
+    return tuple(grown)
 
 
-def compare(name: str, device: str, rounds: int, old: bool) -> None:
+def instructions_counted() -> str:
+    """Whether this machine can tell instructions from time, and how."""
+    perf = shutil.which("perf")
+    if perf is None:
+        return "not counted: there is no perf here"
+    said = subprocess.run([perf, "stat", "-e", "instructions:u", "true"], capture_output=True, text=True).stderr
+    if "not supported" in said or "instructions" not in said:
+        return "not counted: this machine hands out no counters of its processor"
+    return f"perf stat -e instructions:u {' '.join(map(shlex.quote, [sys.executable, *sys.argv]))}"
+
+
+def compare(name: str, device: str, rounds: int, old: bool, only_pairs: bool) -> None:
     """Print a row for each way with one tower."""
     encoder = tower(name, device)
     target, ids, full = target_for(encoder), torch.tensor(IDS, device=device), padded(IDS, END).to(device)
     four = [torch.tensor([START, *range(first, first + 12), END], device=device) for first in range(1000, 1048, 12)]
     ways: dict[str, Callable[[], object]] = {
-        "ours": lambda: optimize(encoder, ids, Toward(target), STEPS, LR),
-        "ours, lowest": lambda: optimize(encoder, ids, Toward(target), STEPS, LR, memory=Memory.LOWEST),
+        "ours": lambda: optimize(encoder, ids, Toward(target), STEPS, LR, memory=Memory.FAST),
         "plain method": lambda: plain_method(encoder, full, target, STEPS, LR),
-        "ours, 4 prompts": lambda: [optimize(encoder, other, Toward(target), STEPS, LR) for other in four],
     }
+    if not only_pairs:
+        ways["ours, low"] = lambda: optimize(encoder, ids, Toward(target), STEPS, LR, memory=Memory.LOW)
+        ways["ours, lowest"] = lambda: optimize(encoder, ids, Toward(target), STEPS, LR, memory=Memory.LOWEST)
+        ways["ours, 4 prompts"] = lambda: [optimize(encoder, other, Toward(target), STEPS, LR) for other in four]
     if old and name == "ViT-L/14":
         ways["first extension"] = first_extension(device)
 
@@ -169,22 +255,36 @@ def compare(name: str, device: str, rounds: int, old: bool) -> None:
         ours = encoder.call(encode, weights, full[None])
         difference = (ours - module(input_ids=full[None]).last_hidden_state).abs().max().item()
     del weights, module
-    times: dict[str, list[float]] = {way: [] for way in ways}
+    times: dict[str, list[Spent]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, run in ways.items():
-            times[way].append(seconds(run, device))
-    base = statistics.median(times["ours"])
+            times[way].append(spent(run, device))
+    least = floor(name, device) if device == "cpu" else None
+    print("| tower | way | processor s | wall s | processor, against ours | wall, against ours | difference |")
+    print("|---|---|---|---|---|---|---|")
     for way, measured in times.items():
-        median = statistics.median(measured)
+        # In turn, so that a neighbour's work falls on both of a pair.
+        ratios = [Spent(*(mine / our for mine, our in zip(one, base))) for one, base in zip(measured, times["ours"])]
+        medians = [statistics.median(column) for column in zip(*measured)]
         shown = f"{difference:.1e}" if way == "plain method" else ""
-        print(f"| {name} | {way} | {median:.2f} s | {median / base:.1f} x | {shown} |", flush=True)
+        processor = spread([ratio.processor for ratio in ratios])
+        print(
+            f"| {name} | {way} | {medians[1]:.2f} | {medians[0]:.2f} | {processor} | "
+            f"{spread([ratio.wall for ratio in ratios])} | {shown} |",
+            flush=True,
+        )
+    if least is not None:
+        ours = min(one.processor for one in times["ours"])
+        print(f"{name}: ours takes {ours / least:.2f} times the floor ({ours:.2f} s, {least:.2f} s of a processor)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tower", nargs="+", choices=SHAPES, default=["ViT-L/14"])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--pairs", action="store_true", help="only ours and the plain method, in turn")
+    parser.add_argument("--no-memory", action="store_true", help="measure times only")
     parser.add_argument("--no-times", action="store_true", help="measure memory only")
     parser.add_argument("--old", action="store_true", help="also the first extension's way (ViT-L/14; 2 GB)")
     args = parser.parse_args()
@@ -192,18 +292,22 @@ def main() -> None:
     print(
         f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}, transformers {transformers.__version__}"
     )
-    print("| tower | way | median | against ours | largest difference |\n|---|---|---|---|---|")
+    print(f"instructions: {instructions_counted()}")
     for name in [] if args.no_times else args.tower:
-        compare(name, args.device, args.rounds, args.old)
-    print("\n| tower | memory | peak beside the model | counted |\n|---|---|---|---|")
-    for name in args.tower:
+        compare(name, args.device, args.rounds, args.old, args.pairs)
+    print(
+        "\n| tower | memory | resident, at the peak | given out, at the peak | counted | weights |\n|---|---|---|---|---|---|"
+    )
+    for name in [] if args.no_memory else args.tower:
         # On the CPU the moments are in main memory in any case.
         for memory in (
             (Memory.FAST, Memory.LOW, Memory.LOWEST) if args.device != "cpu" else (Memory.FAST, Memory.LOWEST)
         ):
-            counted = bytes_needed(tower(name, "cpu"), memory, len(IDS), STEPS)
+            resident, given_out, counted, weights = (number / 1e9 for number in peak(name, args.device, memory))
             print(
-                f"| {name} | {memory.value} | {peak(name, args.device, memory) / 1e9:.2f} GB | {counted / 1e9:.2f} GB |"
+                f"| {name} | {memory.value} | {resident:.2f} GB | {given_out:.3f} GB | {counted:.3f} GB | "
+                f"{weights:.3f} GB, {given_out / weights:.2f} x |",
+                flush=True,
             )
 
 
