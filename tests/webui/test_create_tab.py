@@ -299,9 +299,9 @@ def test_table_and_card_show_it(webui: WebUI, tab: CreateTab, page: Any, picture
     tab.create("carded", pictures, note="a note for the table")
     tab.show("Library")
     cells = tab.row("carded")
-    assert cells[1:4] == ["carded", "ViT-L/14", "12"]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d", cells[4])
-    assert cells[5] == "a note for the table"
+    assert cells[2:5] == ["carded", "ViT-L/14", "12"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", cells[5])
+    assert cells[6] == "a note for the table"
     assert tab.find("table", "tr:has(td:text-is('carded')) img").evaluate("img => img.naturalWidth") > 0
 
     show_tab(page, "txt2img")

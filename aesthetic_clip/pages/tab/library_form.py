@@ -174,7 +174,11 @@ def build(host: TabHost) -> LibraryForm:
             picture = gr.Image(label="Picture", interactive=False, height=480, elem_id=f"{ID}_picture", visible=False)
             with gr.Row():
                 fields["new_name"] = forms.text(
-                    "New name", 200, elem_id=f"{ID}_new_name", max_lines=1, placeholder="for Rename and Mix"
+                    "New name",
+                    200,
+                    elem_id=f"{ID}_new_name",
+                    max_lines=1,
+                    placeholder="for Rename, Mix, and Restore if the old one is taken",
                 )
                 button("rename", "Rename")
             with gr.Row():
@@ -286,7 +290,10 @@ def _changes(host: TabHost) -> Mapping[str, Callable[..., Done]]:
             raise AestheticError("Nothing in the trash is chosen.", do="Click it in the table of the trash.")
         before = set(library.names())
         for key in trashed:
-            library.restore(_in_trash(library, key).path, new_name.strip() or None if len(trashed) == 1 else None)
+            one = _in_trash(library, key)
+            # What is written there for Rename does not count, unless there is no other way.
+            renamed = new_name.strip() if one.name in before and len(trashed) == 1 else ""
+            library.restore(one.path, renamed or None)
         restored = [name for name in library.names() if name not in before]
         return Done(f"Restored: {', '.join(restored)}.", restored)
 
