@@ -74,7 +74,7 @@ PRESETS = Choices(
     {
         CUSTOM: {},
         "Subtle": {**_TOWARD, "strength": 0.4},
-        "Clear": {**_TOWARD, "strength": 0.6},
+        "Clear": {**_TOWARD, "strength": 0.7},
         "Strong": {**_TOWARD, "strength": 0.75},
         "Paper": {"weight": 1.0, "steps": 5, "lr": 0.0001, "slerp": False, "centre": NO_EMBEDDING, "strength": None},
     }

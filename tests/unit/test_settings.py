@@ -177,10 +177,10 @@ def test_paper_is_the_papers_method() -> None:
 @pytest.mark.parametrize(
     ("said", "preset", "strength", "steps"),
     [
-        ({"preset": "clear"}, "Clear", 0.6, 50),
-        ({"preset": "clear", "steps": None, "strength": None}, "Clear", 0.6, 50),
+        ({"preset": "clear"}, "Clear", 0.7, 50),
+        ({"preset": "clear", "steps": None, "strength": None}, "Clear", 0.7, 50),
         ({"preset": "clear", "strength": "off"}, "Clear", None, 50),
-        ({"steps": 3, "preset": "Clear"}, "Clear", 0.6, 3),
+        ({"steps": 3, "preset": "Clear"}, "Clear", 0.7, 3),
         ({"preset": None}, "Custom", None, 5),
     ],
 )

@@ -127,7 +127,7 @@ def test_controls_have_defaults_and_tooltips(page: Any) -> None:
         "text_negative": False,
         "negative_prompt": False,
         "centre": "Automatic",
-        "strength": "0.6",
+        "strength": "0.7",
         "preset": "Clear",
     }
 
@@ -160,7 +160,7 @@ def test_a_preset_sets_the_controls_and_a_change_by_hand_leaves_it(page: Any, pa
         assert shown(page, "preset", tab) == name
     for name, text in (("steps", "7"), ("strength", "0.3"), ("lr", "0.0002")):
         choose_preset(page, "Clear", tab)
-        wait_for(page, "strength", "0.6", tab)
+        wait_for(page, "strength", "0.7", tab)
         field = f"{selector(tab, name)} input, {selector(tab, name)} textarea"
         page.locator(field).first.fill(text)
         wait_for(page, "preset", "Custom", tab)

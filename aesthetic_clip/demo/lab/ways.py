@@ -136,7 +136,7 @@ WAYS = (
         for start, end in _PARTS
         if start in (0.2, 0.4)
     ),
-    *_curve("strength, automatic centre", "strength", (0.5, 0.9), centre=AUTOMATIC),
+    *_curve("strength, automatic centre", "strength", (0.5, 0.6, 0.9), centre=AUTOMATIC),
 )
 """One style each."""
 _AGAINST: dict[str, Any] = {"centre": AUTOMATIC, "strength": 0.6}

@@ -100,8 +100,11 @@ def entries(text: str) -> list[dict[str, Any]]:
 _COLOURS = ("C3", "C0", "C2", "C1", "C4", "C5", "C6", "C8", "C9")
 
 
+_ALL, _CLOSE = ((-0.02, 1.04), (0.0, 1.03)), ((0.48, 1.02), (0.93, 1.005))
+
+
 def plot(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Style against content, a line for each family of ways."""
+    """Style against content, a line for each family of ways: all of it, and the corner where both are."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -112,28 +115,27 @@ def plot(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
         family, _, point = entry["way"].partition(": ")
         families[family].append((point, entry["chance"], (entry["shape"] + entry["colour"]) / 2))
     with pyplot.rc_context({"font.size": 12, "lines.linewidth": 2, "axes.spines.top": False}):
-        figure, axes = pyplot.subplots(figsize=(9, 6.5))
-        colours = iter(_COLOURS)
-        for family, points in families.items():
-            if family in ("plain", "named"):
-                axes.plot(*zip(points[0][1:]), "k*" if family == "named" else "kx", markersize=13, label=family)
-                continue
-            styles, kept = zip(*(point[1:] for point in points))
-            presets = family == "preset"
-            axes.plot(
-                styles,
-                kept,
-                "D" if presets else "o-",
-                color="k" if presets else next(colours),
-                label=family,
-                alpha=0.85,
-            )
-            for name, style, content in points:
-                words = name.split(" ")[0] if presets else name
-                axes.annotate(words, (style, content), xytext=(4, 5), textcoords="offset points", fontsize=9)
-        axes.axhline(0.97, color="0.8", linewidth=1, zorder=0)
-        axes.axvline(0.9, color="0.8", linewidth=1, zorder=0)
-        axes.set(xlabel="style", ylabel="shape and colour kept", xlim=(-0.02, 1.04), ylim=(0.0, 1.04))
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=10)
-        figure.savefig(path, dpi=110, bbox_inches="tight")
+        figure, both = pyplot.subplots(1, 2, figsize=(14, 5.5))
+        for axes, (across, up) in zip(both, (_ALL, _CLOSE)):
+            colours = iter(_COLOURS)
+            for family, points in families.items():
+                styles, kept = zip(*sorted(point[1:] for point in points))
+                if family in ("plain", "named", "preset"):
+                    marker = {"plain": "kx", "named": "k*", "preset": "kD"}[family]
+                    axes.plot(styles, kept, marker, markersize=9, zorder=3, label=family)
+                else:
+                    axes.plot(styles, kept, "o-", color=next(colours), label=family, alpha=0.8)
+                named: dict[tuple[float, float], list[str]] = defaultdict(list)
+                for name, style, content in points:
+                    if family == "preset" and axes is both[1] and style > across[0]:
+                        named[style, content].append(name)
+                for where, names in named.items():
+                    words = ", ".join(names)
+                    axes.annotate(words, where, xytext=(-6, -16), textcoords="offset points", ha="right")
+            axes.set(xlabel="style", ylabel="shape and colour kept", xlim=across, ylim=up)
+        both[0].set_title("All")
+        both[1].set_title("Where both are")
+        figure.legend(*both[0].get_legend_handles_labels(), loc="lower center", ncol=3, frameon=False, fontsize=10)
+        figure.tight_layout(rect=(0, 0.17, 1, 1))
+        figure.savefig(path, dpi=100)
         pyplot.close(figure)

@@ -218,7 +218,7 @@ def test_presets_are_chosen_left_saved_and_deleted(local_page: LocalPage, tmp_pa
         field.press_sequentially(text)
 
     shows("preset", "Clear")
-    shows("strength", "0.6")
+    shows("strength", "0.7")
     local_page.choose(f"{ID}_preset", "Paper")
     shows("strength", "")
     page.click(f"#{ID}_fold_more > .label-wrap")
@@ -239,7 +239,7 @@ def test_presets_are_chosen_left_saved_and_deleted(local_page: LocalPage, tmp_pa
     shows("strength", "0.4")
     page.reload()
     page.wait_for_selector(f"#{ID}_start")
-    shows("strength", "0.6")
+    shows("strength", "0.7")
     local_page.choose(f"{ID}_preset", "mine")
     shows("strength", "0.5")
     local_page.choose(f"{ID}_embedding", "taste")
