@@ -287,10 +287,11 @@ def test_composed_prompts_are_personalised_as_if_alone(host: Host) -> None:
     assert close(parts, alone, atol=1e-5)
 
 
-def test_prompts_of_a_batch_are_personalised_as_if_alone(host: Host) -> None:
+@pytest.mark.parametrize("more", [{}, {"strength": 0.02, "steps": 9}])
+def test_prompts_of_a_batch_are_personalised_as_if_alone(host: Host, more: dict[str, object]) -> None:
     prompts = ["a cat", LONG, "a cat"]
-    parts = host.encode(ON, prompt=prompts, batch_size=3).positive
-    alone = [host.encode(ON, prompt=prompt).positive[0] for prompt in prompts]
+    parts = host.encode({**ON, **more}, prompt=prompts, batch_size=3).positive
+    alone = [host.encode({**ON, **more}, prompt=prompt).positive[0] for prompt in prompts]
     assert close(parts, alone, atol=1e-5)
 
 
