@@ -109,6 +109,7 @@ class LocalPage:
             # A list whose choices come anew at this moment, as when the page was just opened, drops the click.
             with contextlib.suppress(AssertionError):
                 wait_until(lambda: field.input_value() == name, limit=5)
+            field.evaluate("input => input.blur()")  # gradio 3 leaves the list open
             return field.input_value() == name
 
         wait_until(chosen, lambda: f"{elem_id} says {field.input_value()!r}")
