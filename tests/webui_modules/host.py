@@ -212,6 +212,7 @@ class Host:
         self.module("extensions").active = list
         self.module("ui_common").create_refresh_button = lambda *_: gr.Button("refresh")
         self.module("ui_extra_networks").register_page = lambda page: None
+        self.module("ui_components").InputAccordion = None
 
     def _draw(self, runner: Any) -> None:
         import gradio as gr
