@@ -254,7 +254,7 @@ def _local_page(address: str) -> None:
         page.locator(f"#{PAGE}_message").get_by_text(re.compile(r"after \d+ steps")).first.wait_for(timeout=90_000)
         page.locator(f"#{PAGE}_after img").wait_for()
         page.evaluate("scrollTo(0, 0)")
-        shot(page, "page", "h2", f"#{PAGE}_start")
+        shot(page, "page", "strong", f"#{PAGE}_sampling")
 
 
 def demo() -> None:
