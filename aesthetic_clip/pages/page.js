@@ -13,6 +13,11 @@
         }
     });
 
+    // Gradio 3 takes a typed name at a key alone; one that was put in whole would be seen and not count.
+    root.addEventListener("focusout", (event) => {
+        if (event.target.closest(".aesthetic-picker")) event.target.dispatchEvent(new KeyboardEvent("keyup"));
+    });
+
     // Tables: a click chooses a row, a tick several; titles sort, and the words of a filter are sent when typing pauses.
     const field = (id) => root.querySelector(`#${CSS.escape(id)} textarea, #${CSS.escape(id)} input`);
     const kept = (id, nothing) => JSON.parse(field(id).value || nothing);

@@ -65,13 +65,19 @@ def test_pasted_parameters_turn_it_on_and_unfold_it(page: Any) -> None:
     page.wait_for_selector(f"{selector('txt2img', 'embedding')} input", state="visible")
 
 
-def test_a_name_that_does_not_exist_is_an_error_and_no_ordinary_picture(page: Any) -> None:
+@pytest.mark.parametrize("whole", [True, False], ids=["put in whole", "typed"])
+@pytest.mark.parametrize("key", ["Enter", "Tab"])
+def test_a_name_that_does_not_exist_is_an_error_and_no_ordinary_picture(page: Any, key: str, whole: bool) -> None:
     open_accordion(page)
     pick(page, "vitl")
     field = page.locator(f"{selector('txt2img', 'embedding')} input").first
     field.click()
-    field.fill("zzz")
-    field.press("Enter")
+    if whole:
+        field.fill("zzz")
+    else:
+        field.press("Control+a")
+        page.keyboard.type("zzz")
+    field.press(key)
     assert "Seed" not in generate_on_page(page, "a photo of a cat")
     assert "There is no aesthetic embedding 'zzz'" in page.inner_text("#html_log_txt2img")
 
