@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .method.memory import Memory as Memory
     from .settings import Settings as Settings
 
-__version__ = "1.1.0"
+__version__ = "1.2.0"
 
 _PLACES = {
     "AestheticError": ("errors", "AestheticError"),

@@ -128,7 +128,7 @@ def test_pictures_and_their_parameters(capsys: pytest.CaptureFixture[str], model
             "Aesthetic embedding": "a, b",
             "Aesthetic slerp angle": "0.1",
             "Aesthetic text negative": "False",
-            "Version": "aesthetic_clip 1.1.0",
+            "Version": "aesthetic_clip 1.2.0",
         }
 
 
