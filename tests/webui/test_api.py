@@ -52,11 +52,13 @@ def test_what_is_left_out_is_at_its_default(webui: WebUI) -> None:
     for arguments in ((), (0.5,), (0.9, 5, 0.0001), (None,) * len(KNOBS)):
         assert distance(webui.txt2img(**asking(*arguments)).image, plain.image) == 0, arguments
     expected = personalised(webui, "vitl")
+    replaced = {"embedding": "vitl"}
     named: tuple[tuple[object, ...], ...] = (
         (0.9, 5, 0.0001, False, "vitl"),
         (None, None, None, None, "vitl", None, None, None, None),
         ("0.9", "5", "1e-4", "false", "vitl", "", "0.1", 0),
-        (0.9, 5, 0.0001, False, "vitl", "", 0.1, False, False, "None", 1, None, "one too many"),
+        (0.9, 5, 0.0001, False, "vitl", "", 0.1, False, False, "None", 1, None),
+        (*(replaced.get(knob.name, knob.default) for knob in KNOBS), True, "one too many"),
     )
     for values in named:
         assert distance(webui.txt2img(**asking(*values)).image, expected.image) == 0, values
@@ -102,7 +104,9 @@ def test_script_info_lists_the_knobs(webui: WebUI) -> None:
     assert {info["is_img2img"] for info in found} == {False, True}
     for info in found:
         assert info["is_alwayson"]
-        assert len(info["args"]) == len(KNOBS)
+        # And the switch in the accordion's header.
+        assert len(info["args"]) == len(KNOBS) + 1
+        assert info["args"][-1]["value"] is True
         args = {knob.name: said for knob, said in zip(KNOBS, info["args"])}
         for name, default, minimum, maximum in (
             ("weight", 0.9, 0, 1),

@@ -245,7 +245,7 @@ def test_presets_are_chosen_left_saved_and_deleted(local_page: LocalPage, tmp_pa
     shows("strength", "0.5")
     local_page.choose(f"{ID}_embedding", "taste")
     local_page.press(f"{ID}_start")
-    local_page.says(f"{ID}_message", "'Aesthetic preset': 'mine'")
+    local_page.says(f"{ID}_parameters", "'Aesthetic preset': 'mine'")
     page.click(f"#{ID}_fold_more > .label-wrap")
     local_page.write(f"{ID}_preset_name", "Mine")
     local_page.press(f"{ID}_preset_delete")
