@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from .. import LR, MODEL, world
-from .bench import Bench, Condition
+from .bench import Bench, Condition, append
 from .quality import quality
 
 STEPS = (0, 2, 5, 10, 15, 20)
@@ -89,12 +89,7 @@ def run(
                 rows = bench.judge(plain, pairs, condition, style)
             else:
                 rows = bench.measure(condition, style, contents, seeds)
-            new = not path.exists()
-            with path.open("a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(rows[0]))
-                if new:
-                    writer.writeheader()
-                writer.writerows(rows)
+            append(path, rows)
             means = " ".join(f"{m} {sum(r[m] for r in rows) / len(rows):.2f}" for m in MEASURES)
             print(f"{condition.key} | {style} | {means}", flush=True)
     return True

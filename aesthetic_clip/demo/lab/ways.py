@@ -29,7 +29,7 @@ from ...method.taste import taste
 from ...settings import AUTOMATIC, CUSTOM, NO_EMBEDDING, PRESETS, Settings
 from .. import GUIDANCE_SCALE, LR, SAMPLING_STEPS, loading, world
 from .architecture import Classifier
-from .bench import Bench
+from .bench import Bench, append
 from .ways_report import styles_table, summary, table
 
 OUTLIER = "outlier"
@@ -304,12 +304,7 @@ def run(
         if time.monotonic() - start > seconds:
             return False
         rows = lab.measure(way, tuple(world.STYLES), contents, seeds)
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
+        append(path, rows)
         means = " ".join(f"{name} {sum(row[name] for row in rows) / len(rows):.2f}" for name in NUMBERS)
         print(f"{way.key} | {means}", flush=True)
     return True

@@ -50,7 +50,7 @@ def test_a_way_is_measured_in_each_style_and_prompt(lab: ways.Lab) -> None:
     rows = [lab.measure(way, ("warm",), contents, [0])[0] for way in (ways.WAYS[0], clear, late)]
     plain, strong, part = rows
     assert plain["gone"] == plain["steps"] == 0 and plain["chance"] < 0.1
-    assert strong["gone"] == pytest.approx(0.6, abs=0.01)
+    assert strong["gone"] == pytest.approx(PRESETS["Clear"]["strength"], abs=0.01)
     assert strong["chance"] > 0.5
     assert part["gone"] == pytest.approx(0.75, abs=0.01)
 
