@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from aesthetic_clip.settings import KNOBS
+from aesthetic_clip.settings import CUSTOM, KNOBS, PRESETS
 
 from .driver import TITLE, asking, distance, forget, optimised, personalised, refusal
-from .webui import Generated, RequestFailed, WebUI
+from .webui import PAYLOAD, Generated, RequestFailed, WebUI
 
 OLD_PNG = (
     "a photo of a cat\n"
@@ -217,6 +217,21 @@ def test_axis(webui: WebUI, label: str, values: list[str], said: list[str]) -> N
         f"result = [axis.format_value(None, axis, axis.type(value)) for value in {values!r}]"
     )
     assert all(value in legend for value, legend in zip(values, legends)), legends
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS.built_in if name != CUSTOM])
+def test_a_preset_gives_the_same_picture_by_each_way(webui: WebUI, preset: str) -> None:
+    expected = personalised(webui, "vitl", {"preset": preset.lower()})
+    by_place: list[object] = [{"embedding": "vitl", "preset": preset}.get(knob.name) for knob in KNOBS]
+    plotted = plot(webui, ("[Aesthetic] preset", [CUSTOM, preset]), ("Nothing", []), **asking({"embedding": "vitl"}))
+    ways = {
+        "places": webui.txt2img(**asking(*by_place)).image,
+        "tag": webui.txt2img(prompt=f"{PAYLOAD['prompt']}<aesthetic:vitl:{preset.lower()}>").image,
+        "cell": plotted.images[2],
+        "infotext": webui.txt2img(infotext=expected.infotext).image,
+    }
+    assert {way: distance(image, expected.image) for way, image in ways.items()} == dict.fromkeys(ways, 0)
+    assert distance(plotted.images[1], expected.image) > 0
 
 
 def test_repeated_cells_cost_no_step(webui: WebUI) -> None:
