@@ -52,7 +52,9 @@ def tower(width: int) -> Any:
 
 def test_room_for_the_steps_is_made_before_them(host: Host, manager: Any) -> None:
     module = tower(64)
-    (found,) = host.extension("hosts.a1111.encoders").host_encoders(model(text_processing_engine=engine(module)))
+    (found,) = host.extension("hosts.a1111.families.encoders").host_encoders(
+        model(text_processing_engine=engine(module))
+    )
     found.settle(torch.tensor([[49406, 320, 49407]]))
     ((patcher, room),) = manager.asked
     numbers = sum(p.numel() for name, p in module.named_parameters() if "token_embedding" not in name)
@@ -63,7 +65,9 @@ def test_room_for_the_steps_is_made_before_them(host: Host, manager: Any) -> Non
 
 def test_the_second_towers_own_text_projection_is_taken(host: Host, manager: Any) -> None:
     module = tower(64)
-    (found,) = host.extension("hosts.a1111.encoders").host_encoders(model(text_processing_engine_g=engine(module)))
+    (found,) = host.extension("hosts.a1111.families.encoders").host_encoders(
+        model(text_processing_engine_g=engine(module))
+    )
     ids = torch.tensor([[49406, 320, 49407]])
     with torch.no_grad():
         expected = module.text_projection(encode(module, ids)[0, -1])
@@ -72,7 +76,9 @@ def test_the_second_towers_own_text_projection_is_taken(host: Host, manager: Any
 
 def test_clip_l_has_its_projection_from_elsewhere(host: Host, manager: Any) -> None:
     module = tower(768)
-    (found,) = host.extension("hosts.a1111.encoders").host_encoders(model(text_processing_engine_l=engine(module)))
+    (found,) = host.extension("hosts.a1111.families.encoders").host_encoders(
+        model(text_processing_engine_l=engine(module))
+    )
     published = found.encoder.projection
     assert published.shape == (768, 768)
     assert not torch.allclose(published, module.text_projection.weight.T)
@@ -84,4 +90,4 @@ def test_clip_l_has_its_projection_from_elsewhere(host: Host, manager: Any) -> N
 def test_a_model_without_a_clip_is_told_by_its_name(host: Host, engines: dict[str, Any]) -> None:
     chroma = type("Chroma", (SimpleNamespace,), {})(**vars(model(**engines)))
     with pytest.raises(Exception, match="It is a Chroma whose prompt is read by no CLIP text encoder"):
-        host.extension("hosts.a1111.encoders").host_encoders(chroma)
+        host.extension("hosts.a1111.families.encoders").host_encoders(chroma)

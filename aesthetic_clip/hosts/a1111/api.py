@@ -26,7 +26,7 @@ from ...pages.forms import checked_text
 from ...printable import printable
 from ...spaces import PUBLISHED, Space, space_named
 from . import looking, options
-from .encoders import loaded_model, model_spaces
+from .families.encoders import loaded_model, model_spaces
 from .image_encoders import image_encoder
 from .jobs import show_progress
 from .remedies import REMEDIES

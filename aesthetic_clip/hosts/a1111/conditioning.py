@@ -17,10 +17,10 @@ from ...method.personalize import Chunk, Encoded
 from ...method.session import Report, Session
 from ...method.taste import Taste
 from . import options
-from .encoders import host_encoders
-from .layers import Layers
+from .families.encoders import host_encoders
+from .families.layers import Layers
+from .families.webui_encoder import WebUIEncoder
 from .schedules import in_part
-from .webui_encoder import WebUIEncoder
 
 
 @dataclass

@@ -20,7 +20,7 @@ from ...pages.thumbs import ThumbsHost
 from ...progress import Progress, silent
 from ...spaces import Space
 from . import options
-from .encoders import loaded_model, model_spaces
+from .families.encoders import loaded_model, model_spaces
 from .image_encoders import image_encoder
 from .remedies import REMEDIES
 

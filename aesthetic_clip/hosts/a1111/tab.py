@@ -18,7 +18,7 @@ from ...printable import printable
 from ...settings import KNOBS
 from ...spaces import Space
 from . import options
-from .encoders import host_encoders, loaded_model, model_spaces
+from .families.encoders import host_encoders, loaded_model, model_spaces
 from .gallery import first_picture, gallery_file
 from .image_encoders import image_encoder
 from .jobs import Jobs, show_progress

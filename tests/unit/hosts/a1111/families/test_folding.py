@@ -15,12 +15,12 @@ from torch.nn.functional import linear
 
 from aesthetic_clip.clip.text_encoder import TransformersTextEncoder
 from aesthetic_clip.geometry import unit
-from aesthetic_clip.hosts.a1111.folding import Folding
+from aesthetic_clip.hosts.a1111.families.folding import Folding
 from aesthetic_clip.method.personalize import Chunk, Encoded, personalize
 from aesthetic_clip.method.targets import Toward
 from aesthetic_clip.settings import Settings
 
-from ....support.towers import END, PROMPT, encode, padded, transformers_tower
+from .....support.towers import END, PROMPT, encode, padded, transformers_tower
 
 IDS = padded(PROMPT, END)
 SETTINGS = Settings(embedding="taste", steps=3, lr=1e-3)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...clip.text_encoder import TextEncoder
-from ...spaces import Space
+from ....clip.text_encoder import TextEncoder
+from ....spaces import Space
 
 
 class WebUIEncoder(ABC):

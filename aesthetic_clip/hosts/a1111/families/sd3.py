@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...clip.text_encoder import TextEncoder
-from ...clip.text_projection import find_text_projection
-from ...spaces import VIT_L, Space, space_of
-from .options import projection_sources
+from ....clip.text_encoder import TextEncoder
+from ....clip.text_projection import find_text_projection
+from ....spaces import VIT_L, Space, space_of
+from ..options import projection_sources
 from .webui_encoder import WebUIEncoder
 
 

@@ -16,15 +16,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...clip.completed import Completed, CompletedTextEncoder, missing_layers
-from ...clip.text_encoder import TextEncoder, TransformersTextEncoder
-from ...clip.text_projection import find_text_projection
-from ...errors import AestheticError
-from ...method.memory import Memory, bytes_needed
-from ...spaces import VIT_H, VIT_L, Space, space_of
+from ....clip.completed import Completed, CompletedTextEncoder, missing_layers
+from ....clip.text_encoder import TextEncoder, TransformersTextEncoder
+from ....clip.text_projection import find_text_projection
+from ....errors import AestheticError
+from ....method.memory import Memory, bytes_needed
+from ....spaces import VIT_H, VIT_L, Space, space_of
+from ..options import memory as memory_setting
+from ..options import projection_sources
 from .folding import Folding
-from .options import memory as memory_setting
-from .options import projection_sources
 from .webui_encoder import WebUIEncoder
 
 _PLACES = ("text_processing_engine", "text_processing_engine_l", "text_processing_engine_g")

@@ -13,10 +13,10 @@ import torch
 from modules import devices
 from torch import Tensor, nn
 
-from ...clip.text_encoder import OpenClipTextEncoder, TextEncoder, TransformersTextEncoder
-from ...clip.text_projection import find_text_projection
-from ...spaces import VIT_L, Space, space_of
-from .options import projection_sources
+from ....clip.text_encoder import OpenClipTextEncoder, TextEncoder, TransformersTextEncoder
+from ....clip.text_projection import find_text_projection
+from ....spaces import VIT_L, Space, space_of
+from ..options import projection_sources
 from .webui_encoder import WebUIEncoder
 
 _PROJECTION_KEY = "cond_stage_model.transformer.text_projection.weight"

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...clip.text_encoder import TextEncoder, Weights
+from ....clip.text_encoder import TextEncoder, Weights
 
 _ONLINE = "forge_online_loras"
 _SCALE = "scale_weight"

@@ -7,8 +7,8 @@ from typing import Any
 
 from modules import sd_models, shared
 
-from ...errors import AestheticError
-from ...spaces import Space
+from ....errors import AestheticError
+from ....spaces import Space
 from .engines import engine_encoders
 from .hijack import hijack_encoders
 from .sd3 import sd3_encoders
