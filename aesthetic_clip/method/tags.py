@@ -75,7 +75,7 @@ def parse_tag(items: Sequence[str]) -> Tag:
     knobs: dict[str, object] = {}
     for item in rest:
         key, equals, value = item.rpartition("=")
-        key, value = key.strip() if equals else _meant(value), value.strip()
+        key, value = key.strip() if equals else _meant(text, value), value.strip()
         if key == "weight" and weight is None:
             # The sign says toward or away; the size is the same knob as in the accordion.
             size = BY_NAME[key].parse(value.removeprefix("-"))
@@ -96,9 +96,20 @@ def parse_tag(items: Sequence[str]) -> Tag:
     return Tag(name, weight, knobs)
 
 
-def _meant(word: str) -> str:
+def _meant(tag: str, word: str) -> str:
     """Which knob a word without a name is for: what can't be a number names a preset."""
-    return "weight" if not word.strip() or word.strip().lstrip("+-.")[:1].isdigit() else "preset"
+    if not word.strip() or word.strip().lstrip("+-.")[:1].isdigit():
+        return "weight"
+    preset = BY_NAME["preset"]
+    try:
+        preset.parse(word)
+    except AestheticError:
+        raise AestheticError(
+            f"The tag {tag} can't be read.",
+            f"{word.strip()!r} is neither a number nor a preset.",
+            f"The presets are: {preset.range}.",
+        ) from None
+    return preset.name
 
 
 # Stands for a tag while a prompt's brackets are looked at; no one types it.

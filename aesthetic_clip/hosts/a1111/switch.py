@@ -22,8 +22,11 @@ _TURN_ON = "(name) => aestheticTurnOn({!r}, name)"
 
 @contextlib.contextmanager
 def switched(elem_id: Callable[[str], str], opened: bool) -> Iterator[Fold]:
-    """The accordion around the controls, with its switch and the place for its line."""
-    made = getattr(ui_components, "InputAccordion", None)
+    """The accordion around the controls, with its switch and the place for its line.
+
+    One that has to stand open is gradio's own: the WebUI's stands as its switch does, once the page is there.
+    """
+    made = None if opened else getattr(ui_components, "InputAccordion", None)
     identity = elem_id("accordion")
     if made is None:
         with gr.Accordion(ACCORDION, open=opened, elem_id=identity):
@@ -32,7 +35,7 @@ def switched(elem_id: Callable[[str], str], opened: bool) -> Iterator[Fold]:
         return
     with made(True, label=ACCORDION, elem_id=identity) as switch:
         # It starts folded, and the page says no until it is unfolded; an API's request that says nothing means yes.
-        switch.accordion.open = opened
+        switch.accordion.open = False
         # The WebUI would unfold it at every start.
         switch.do_not_save_to_config = True
         place = switch.extra() if hasattr(switch, "extra") else contextlib.nullcontext()
