@@ -142,12 +142,11 @@ def table(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def entries(text: str) -> list[dict[str, Any]]:
-    """A summary out of the lines of :func:`table` in a text, as exact as they are written."""
+    """A summary out of the first :func:`table` in a text, which may have other tables, as exact as it is written."""
     found = []
-    for line in text.splitlines():
+    _, _, rows = text.partition(table([]))
+    for line in rows.partition("\n\n")[0].splitlines():
         key, *cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if key not in CONDITIONS or len(cells) != len(MEASURES):
-            continue
         entry: dict[str, Any] = {
             "condition": key,
             "family": CONDITIONS[key].family,

@@ -36,7 +36,8 @@ def test_a_saved_preset_is_known_wherever_a_built_in_one_is(file: PresetFile) ->
     wanted = MINE.replaced({"embedding": "sea", "preset": "Meine Farben"})
     assert list(PRESETS) == ["Custom", "Subtle", "Clear", "Strong", "Paper", "Meine Farben"]
     assert Settings.from_mapping({"embedding": "sea", "preset": "meine farben"}) == wanted
-    assert Settings.from_values([None] * 4 + ["sea"] + [None] * (len(KNOBS) - 6) + ["Meine Farben"]) == wanted
+    by_place = {"embedding": "sea", "preset": "Meine Farben"}
+    assert Settings.from_values([by_place.get(knob.name) for knob in KNOBS]) == wanted
     assert parse_tag(["sea", "meine farben"]).knobs == {"preset": "Meine Farben"}
     assert Settings(**pasted(wanted.infotext())) == wanted
     # Whoever asks next, in another program.
