@@ -6,6 +6,7 @@ towers of Stable Diffusion differ in it and legacy ``.pt`` files say nothing els
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -55,7 +56,7 @@ def space_of(dim: int) -> Space:
 
 
 def space_named(name: str) -> Space | None:
-    """The published space with this name (``ViT-L/14``; dashes and case do not matter)."""
+    """The space with this name: ``ViT-L/14`` (dashes and case do not matter), or ``CLIP-<width>``."""
 
     def plain(text: str) -> str:
         return text.lower().replace("/", "-")
@@ -63,4 +64,5 @@ def space_named(name: str) -> Space | None:
     for space in PUBLISHED:
         if plain(space.name) == plain(name):
             return space
-    return None
+    width = re.fullmatch(r"clip-([1-9][0-9]{0,4})", plain(name), re.ASCII)
+    return space_of(int(width[1])) if width else None

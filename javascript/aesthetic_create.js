@@ -16,3 +16,9 @@ function aestheticShowTab() {
     const tab = Array.from(gradioApp().querySelectorAll("#tabs > .tab-nav button")).find((b) => b.innerText.trim() === title);
     if (tab) tab.click();
 }
+
+// Has the WebUI load a checkpoint, as its cards do.
+function aestheticLoad(title) {
+    if (title) selectCheckpoint(title);
+    return [];
+}

@@ -23,8 +23,7 @@ import torch
 from aesthetic_clip import files
 from aesthetic_clip.create.averaging import FeatureSum
 from aesthetic_clip.create.parts import Part, Shard, embedding_of, load_part, merge_parts, save_part
-from aesthetic_clip.embeddings import library as libraries
-from aesthetic_clip.embeddings import profiles
+from aesthetic_clip.embeddings import bins, profiles
 from aesthetic_clip.embeddings.embedding import Embedding, load
 from aesthetic_clip.embeddings.library import Library, open_library
 from aesthetic_clip.embeddings.mixing import mix
@@ -191,7 +190,7 @@ def check_profile(root: Path, lib: Library) -> None:
 def litter(root: Path) -> list[Path]:
     """Temporary files, and empty folders of the trash."""
     folders = library_in(root).folders
-    trash = [path for folder in folders for path in (folder / libraries.TRASH).rglob("*")]
+    trash = [path for folder in folders for path in (folder / bins.TRASH).rglob("*")]
     empty = [path for path in trash if path.is_dir() and not any(path.iterdir())]
     begun = [path for path in (folders[0] / profiles.FOLDER).glob("*") if ProfileFiles(path).is_unfinished]
     return [path for path in root.rglob(".*") if files.is_temporary(path.name)] + empty + begun
@@ -202,7 +201,7 @@ def an_hour_later(root: Path) -> None:
     for path in (*root.rglob(".*.tmp"), *root.glob(f"*/{profiles.FOLDER}/*")):
         os.utime(path, (time.time() - 2 * 3600,) * 2)
     files._swept.clear()
-    libraries._tidied.clear()
+    bins._tidied.clear()
     worker = Worker(root, 0)
     last = Embedding("x", {VIT_L: worker.vector()})
     for folder in worker.library.folders:

@@ -28,8 +28,8 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from aesthetic_clip.create.pictures import save_result
-from aesthetic_clip.demo import DEMO, GUIDANCE_SCALE, MODEL, SAMPLING_STEPS, loading, world
-from aesthetic_clip.demo.lab import export, measure, ways, ways_report
+from aesthetic_clip.demo import DEMO, GUIDANCE_SCALE, MODEL, SAMPLING_STEPS, export, loading, world
+from aesthetic_clip.demo.lab import measure, ways, ways_report
 from aesthetic_clip.demo.lab.bench import Bench
 from aesthetic_clip.embeddings.library import open_library
 from aesthetic_clip.pages.heatmap import font

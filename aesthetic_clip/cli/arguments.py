@@ -10,6 +10,7 @@ from ..demo import DEMO, LR
 from ..embeddings.embedding import Embedding
 from ..embeddings.library import Library, open_library
 from ..embeddings.mixing import nearest
+from ..embeddings.verdict import verdict
 from ..errors import AestheticError, first_line
 from ..files import probe_writable
 from ..settings import Settings
@@ -61,7 +62,10 @@ def describe(embedding: Embedding, lib: Library) -> None:
     for key, value in sorted(embedding.metadata.items()):
         if key != "name":
             say(f"{key}: {value}")
-    for name, cosine in nearest(embedding, lib.readable(), _SIMILAR):
+    others = lib.readable()
+    if said := verdict(embedding, others).sentence:
+        say(f"verdict: {said}")
+    for name, cosine in nearest(embedding, others, _SIMILAR):
         say(f"similar: {name} ({cosine:.3f})")
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..demo import SPACE as DEMO_SPACE
+from ..demo import own_image_encoder
 from ..errors import AestheticError
 from ..spaces import PUBLISHED, VIT_L, Space, space_named
 from . import arguments
@@ -28,7 +30,7 @@ def image_encoder(space: Space, path: Path | str, device: str, yes: bool) -> Ima
     with bar("B", unit_scale=True, desc=space.name) as progress:
         return load_encoder(
             space,
-            path,
+            path or own_image_encoder(space),
             device=device,
             progress=progress,
             allow_download=lambda size, what: agreed(size, what, yes),
@@ -42,7 +44,8 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=None,
         metavar="SPACE",
-        help=f"CLIP spaces, from {', '.join(space.name for space in PUBLISHED)} (default: {VIT_L.name})",
+        help=f"CLIP spaces, from {', '.join(space.name for space in (*PUBLISHED, DEMO_SPACE))}, the last of which is the "
+        f"demonstration model's (default: {VIT_L.name})",
     )
     parser.add_argument(
         "--encoder",
@@ -81,7 +84,7 @@ def _space(text: str) -> Space:
     if space is None:
         raise AestheticError(
             f"There is no CLIP space {text!r}.",
-            f"There are: {', '.join(space.name for space in PUBLISHED)}.",
-            "Choose among them.",
+            f"There are: {', '.join(space.name for space in (*PUBLISHED, DEMO_SPACE))}.",
+            "Choose among them; another CLIP's is called CLIP- and its width, such as CLIP-512.",
         )
     return space

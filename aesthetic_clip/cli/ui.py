@@ -84,8 +84,8 @@ def _serve(args: argparse.Namespace, library: Library) -> None:
             open_library([session]).save_new(embedding_of(picture, name), name, overwrite=True)
             return name
 
-        def fetch() -> None:
-            with _image_encoder(model, silent, model.spaces[0], True):
+        def fetch(progress: Progress) -> None:
+            with _image_encoder(model, progress, model.spaces[0], True):
                 pass
 
         host = TabHost(
@@ -109,7 +109,12 @@ def _serve(args: argparse.Namespace, library: Library) -> None:
             scale,
             initial,
             ThumbsHost(
-                lambda: library, jobs.alone(functools.partial(_looked, model)), jobs.alone(fetch), keep, Ui.remedies
+                lambda: library,
+                jobs.alone(functools.partial(_looked, model)),
+                jobs.alone(fetch),
+                keep,
+                lambda: model.spaces,
+                Ui.remedies,
             ),
             example,
         )
@@ -183,12 +188,10 @@ def _write_examples(folder: Path) -> None:
     from ..create.pictures import save_result
     from ..demo import loading, world
 
-    encoder = loading.load_image_encoder()
     library = open_library([folder])
-    note = "drawn by the demonstration world"
-    for style in world.STYLES:
-        save_result(loading.drawn_result(encoder, [style]), library, f"{DEMO} {style}", note)
-    save_result(loading.drawn_result(encoder, world.LOOKS), library, loading.CENTRE, note)
+    loading.save_examples(library)
+    with loading.load_image_encoder() as encoder:
+        save_result(loading.drawn_result(encoder, world.LOOKS), library, loading.CENTRE, loading.NOTE)
 
 
 def _check_address(address: str, port: int) -> None:

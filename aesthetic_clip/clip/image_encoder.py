@@ -28,7 +28,7 @@ from .image_encoder_files import (
     nothing_found,
     offline,
 )
-from .preprocess import CLIP_MEAN, CLIP_STD
+from .preprocess import CLIP_MEAN, CLIP_STD, normalise
 
 
 class ImageEncoder:
@@ -60,13 +60,27 @@ class ImageEncoder:
         """Move it; it computes in half precision on a GPU and in fp32 on the CPU."""
         self.device = torch.device(device)
         self._dtype = torch.float32 if self.device.type == "cpu" else torch.float16
-        self._live().to(self.device, self._dtype)
+        tower = self._live().to(self.device, self._dtype)
+        if self.device.type != "cpu":
+            # A GPU's convolutions want the channels together; linear layers have none.
+            tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
     def encode(self, pixels: Tensor) -> Tensor:
         """(B, 3, size, size) normalised pixels to (B, D) raw projected features, fp32, on the encoder's device."""
         with torch.no_grad():
             return self._live()(pixels.to(self.device, self._dtype)).float()
+
+    def begin(self, pixels: Tensor) -> Tensor:
+        """(B, 3, size, size) uint8 pixels in main memory to (B, D) raw projected features, fp32, on the encoder's device.
+
+        A GPU may still be at work on them: whoever reads them waits.
+        """
+        if self.device.type == "cuda":
+            # What can't be paged out is copied while the processor goes on.
+            pixels = pixels.pin_memory()
+        pixels = pixels.to(self.device, non_blocking=True)
+        return self.encode(normalise(pixels, self.mean, self.std))
 
     def close(self) -> None:
         """Give its memory back; it can't be used afterwards."""

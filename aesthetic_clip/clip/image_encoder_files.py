@@ -49,6 +49,12 @@ def nothing_found(
 ) -> AestheticError:
     arch, tag = space.open_clip or ("", "")
     place = folder / _folder_name(space)
+    if space.hub_id is None:
+        return AestheticError(
+            f"There is no image encoder for {space.name}.",
+            f"It is none of the published spaces, and there are no config.json and model.safetensors in {place}.",
+            "Put that CLIP's there, as its makers give them.",
+        )
     looked = f"Neither a model's folder nor a file {_OPEN_CLIP_FILES[0]} is at {place}."
     if tag == "openai":
         looked = (

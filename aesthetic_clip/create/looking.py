@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ..clip.image_encoder import ImageEncoder
-from ..clip.preprocess import crop, normalise
+from ..clip.preprocess import crop
 from ..embeddings.embedding import Embedding
 from ..embeddings.metadata import Metadata, source_hash
 from ..embeddings.profile_files import Picture
@@ -48,8 +48,7 @@ def look(source: Source, encoders: Sequence[ImageEncoder]) -> Picture:
         raise AestheticError(f"{name_of(source)} can't be used.", why, "Take another picture.") from error
     vectors = {}
     for encoder, pixels in crops.items():
-        batch = pixels[None].to(encoder.device)
-        feature = encoder.encode(normalise(batch, encoder.mean, encoder.std))[0].to("cpu", torch.float64)
+        feature = encoder.begin(pixels[None])[0].to("cpu", torch.float64)
         if not feature.isfinite().all() or not feature.any():
             raise AestheticError(
                 f"{name_of(source)} can't be used.",

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..clip.image_encoder import ImageEncoder
-from ..clip.preprocess import normalise
 from ..embeddings.embedding import Embedding
 from ..embeddings.library import Library
-from ..embeddings.metadata import Metadata
+from ..embeddings.metadata import Groups, Metadata
 from ..errors import AestheticError, Interrupted
 from ..progress import Progress, silent
 from ..spaces import Space
@@ -42,6 +42,7 @@ class CreateResult:
         source_hash: of the sources, see :func:`~aesthetic_clip.embeddings.metadata.source_hash`.
         complete: False if it was stopped, and kept as far as it had come.
         left_out: how many files of each kind that are evidently no pictures lay beside them.
+        groups: those that the pictures fall into in the first space, where there are enough to tell.
     """
 
     sums: dict[Space, FeatureSum]
@@ -53,6 +54,7 @@ class CreateResult:
     source_hash: str
     complete: bool = True
     left_out: Mapping[str, int] = field(default_factory=dict)
+    groups: Groups | None = None
 
     @property
     def used(self) -> int:
@@ -129,6 +131,7 @@ def create(
         sources.hash,
         complete,
         sources.left_out,
+        tally.groups(),
     )
 
 
@@ -149,32 +152,51 @@ def _encode_all(
         progress(done, total, line)
 
     sizes = sorted({encoder.size for encoder in encoders})
-    # Closed at once when it is interrupted, so that no thread stays behind.
-    with contextlib.closing(batches(sources, sizes, batch_size, workers, tell)) as stream:
-        for batch in stream:
-            _encode(batch, encoders, tally, skipped)
-            done += len(batch)
+    # A GPU works on one batch while the one before is added up and the next one is read.
+    begun: deque[_Begun] = deque()
+    at_work = int(any(encoder.device.type != "cpu" for encoder in encoders))
+
+    def finish(most: int) -> None:
+        nonlocal done
+        while len(begun) > most:
+            batch = begun.popleft()
+            _add(batch, tally, skipped)
+            done += len(batch.pictures)
             tell()
 
+    # Closed at once when it is interrupted, so that no thread stays behind.
+    with contextlib.closing(batches(sources, sizes, batch_size, workers, tell)) as stream:
+        for pictures in stream:
+            begun.append(_begin(pictures, encoders))
+            finish(at_work)
+        finish(0)
 
-def _encode(batch: Sequence[Decoded], encoders: Sequence[ImageEncoder], tally: Tally, skipped: list[Skipped]) -> None:
-    skipped += [Skipped(name_of(item.source), item.failure) for item in batch if item.failure]
-    good = [item for item in batch if not item.failure]
+
+class _Begun(NamedTuple):
+    """A batch, and the features (B, D) of those that could be read, by space, on which a GPU may still be at work."""
+
+    pictures: Sequence[Decoded]
+    features: dict[Space, Tensor]
+
+
+def _begin(pictures: Sequence[Decoded], encoders: Sequence[ImageEncoder]) -> _Begun:
+    good = [item for item in pictures if not item.failure]
+    if not good:
+        return _Begun(pictures, {})
+    with _explained_out_of_memory(len(good)):
+        crops = {size: torch.stack([item.crops[size] for item in good]) for size in {e.size for e in encoders}}
+        return _Begun(pictures, {encoder.space: encoder.begin(crops[encoder.size]) for encoder in encoders})
+
+
+def _add(batch: _Begun, tally: Tally, skipped: list[Skipped]) -> None:
+    skipped += [Skipped(name_of(item.source), item.failure) for item in batch.pictures if item.failure]
+    good = [item for item in batch.pictures if not item.failure]
     if not good:
         return
-    features: dict[Space, Tensor] = {}
-    try:
-        for encoder in encoders:
-            crops = torch.stack([item.crops[encoder.size] for item in good]).to(encoder.device)
-            features[encoder.space] = encoder.encode(normalise(crops, encoder.mean, encoder.std)).cpu()
-    except torch.cuda.OutOfMemoryError as error:
-        raise AestheticError(
-            "The graphics card's memory is full.",
-            f"{len(good)} pictures at once were too many.",
-            "Lower the batch size, or unload the checkpoint first.",
-        ) from error
+    with _explained_out_of_memory(len(good)):
+        features = {space: vectors.cpu() for space, vectors in batch.features.items()}
     # Half precision overflows on some pictures with some weights; one NaN would spoil the whole mean.
-    finite = torch.stack([batch.isfinite().all(-1) for batch in features.values()]).all(0)
+    finite = torch.stack([vectors.isfinite().all(-1) for vectors in features.values()]).all(0)
     skipped += [
         Skipped(name_of(item.source), "the image encoder gave no finite numbers for it")
         for item, fine in zip(good, finite.tolist())
@@ -182,8 +204,20 @@ def _encode(batch: Sequence[Decoded], encoders: Sequence[ImageEncoder], tally: T
     ]
     tally.add(
         [item.source for item, fine in zip(good, finite.tolist()) if fine],
-        {space: batch[finite] for space, batch in features.items()},
+        {space: vectors[finite] for space, vectors in features.items()},
     )
+
+
+@contextlib.contextmanager
+def _explained_out_of_memory(pictures: int) -> Iterator[None]:
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise AestheticError(
+            "The graphics card's memory is full.",
+            f"{pictures} pictures at once were too many.",
+            "Lower the batch size, or unload the checkpoint first.",
+        ) from error
 
 
 def _why_none(skipped: Sequence[Skipped], sources: Sources) -> str:
@@ -211,6 +245,7 @@ def to_embedding(result: CreateResult, name: str, note: str = "") -> Embedding:
         model_ids={space.name: model for space, model in result.model_ids.items()},
         mean_cosine=next(iter(result.mean_cosine.values())),
         complete=result.complete,
+        groups=result.groups,
         note=note,
     )
     return Embedding(name, {space: total.vector for space, total in result.sums.items()}, metadata)

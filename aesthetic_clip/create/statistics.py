@@ -9,9 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..embeddings.metadata import Groups
 from ..geometry import unit
 from ..spaces import Space
 from .averaging import FeatureSum
+from .groups import split
 from .sources import Source
 
 # Up to this many pictures every one is remembered for histogram and preview, beyond it a fair sample of that size.
@@ -79,6 +81,10 @@ class Tally:
         """Those of the sample nearest to the mean in the first space, with their cosines, nearest first."""
         cosines = self._cosines(next(iter(self.sums)))
         return [(self._sample[i], float(cosines[i])) for i in cosines.argsort(descending=True)[:number].tolist()]
+
+    def groups(self) -> Groups | None:
+        """Those that the sample falls into in the first space, if it is large enough to tell."""
+        return split(unit(self._features[next(iter(self.sums))][: len(self._sample)]))
 
     def _cosines(self, space: Space) -> Tensor:
         return unit(self._features[space][: len(self._sample)]) @ self.sums[space].vector

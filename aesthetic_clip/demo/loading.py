@@ -12,17 +12,19 @@ from torch import Tensor
 from ..clip.image_encoder import ImageEncoder, load
 from ..clip.image_encoder_files import Checkpoint
 from ..clip.text_encoder import TransformersTextEncoder
-from ..create.pictures import CreateResult, create, to_embedding
+from ..create.pictures import CreateResult, create, save_result, to_embedding
 from ..embeddings.embedding import Embedding
-from ..spaces import Space, space_of
-from . import MODEL, world
-from .lab.architecture import WIDTH, Classifier
+from ..embeddings.library import Library
+from . import DEMO, IMAGE_ENCODER, MODEL, world
+from . import PROJECTION_FILE as PROJECTION_FILE
+from . import SPACE as SPACE
+from .lab.architecture import Classifier
 
-SPACE: Space = space_of(WIDTH)
-PROJECTION_FILE = "text_projection.safetensors"
 CLASSIFIER_FILE = "classifier.safetensors"
 CENTRE = "demo everything"
 """Name of :func:`centre_embedding`."""
+NOTE = "drawn by the demonstration world"
+"""What embeddings of its pictures say of themselves."""
 
 
 def load_pipeline(model: Path = MODEL) -> Any:
@@ -36,7 +38,7 @@ def load_pipeline(model: Path = MODEL) -> Any:
 
 def load_image_encoder(model: Path = MODEL) -> ImageEncoder:
     """The vision half of the CLIP whose text half the pipeline reads."""
-    return load(SPACE, Checkpoint("transformers", model / "image_encoder", "aesthetic-clip demonstration"))
+    return load(SPACE, Checkpoint("transformers", model / IMAGE_ENCODER.name, "aesthetic-clip demonstration"))
 
 
 def load_text_encoder(pipe: Any, model: Path = MODEL) -> TransformersTextEncoder:
@@ -77,3 +79,20 @@ def style_embedding(encoder: ImageEncoder, style: str, n: int = 24, seed: int = 
 def centre_embedding(encoder: ImageEncoder) -> Embedding:
     """The middle of everything that the world can look like."""
     return to_embedding(drawn_result(encoder, world.LOOKS), CENTRE)
+
+
+def save_examples(library: Library) -> list[str]:
+    """Put an embedding of each style, with its picture, into a library; those that are there already stay.
+
+    Returns:
+        Their names.
+
+    Raises:
+        AestheticError: the library's first folder can't be written.
+    """
+    names = {style: f"{DEMO} {style}" for style in world.STYLES}
+    if missing := {style: name for style, name in names.items() if name not in library.names()}:
+        with load_image_encoder() as encoder:
+            for style, name in missing.items():
+                save_result(drawn_result(encoder, [style]), library, name, NOTE)
+    return list(names.values())

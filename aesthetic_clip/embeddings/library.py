@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import difflib
 import os
-import time
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import AestheticError, Remedy
-from ..files import is_temporary, keep_copy, locked, move, probe_writable, reason, write_atomically
-from ..files import replace as replace_file
+from ..files import locked, probe_writable, reason, write_atomically
 from ..printable import printable
+from .bins import TRASH, Trashed, bin_time, copied, discard, new_bin, remove_empty, tidy
 from .embedding import SUFFIXES, Embedding, load, to_bytes
+from .moving import all_or_nothing, belonging, explained, same_name, stem_of
 from .names import check_name, listed
-from .presets import FILE as PRESETS_FILE
-from .scan import PREVIEW_SUFFIXES, Entry, LeftOut, scan, tell_once
+from .profile_files import FOLDER, ProfileFiles
+from .scan import Entry, LeftOut, scan, tell_once
 
 __all__ = ["TRASH", "Entry", "LeftOut", "Library", "Trashed", "check_name", "open_library"]
-
-TRASH = ".trash"
-_BIN_NAME = "%Y%m%d-%H%M%S-%f"
-# What belongs to an embedding by its name: the WebUI keeps pictures, descriptions and notes beside a file.
-_BELONGING = {*SUFFIXES, *PREVIEW_SUFFIXES, ".gif", ".preview.gif", ".json", ".txt", ".description.txt"}
-_TIDY_SECONDS = 3600
-
-
-@dataclass(frozen=True)
-class Trashed:
-    """An embedding in the trash.
-
-    Attributes:
-        name: what it was called.
-        path: its file in the trash.
-        folder: the library's folder that it comes from.
-        when: it was put there.
-    """
-
-    name: str
-    path: Path
-    folder: Path
-    when: datetime.datetime
 
 
 @dataclass(frozen=True)
@@ -152,7 +127,7 @@ class Library:
         failed = f"{name!r} is saved, but its preview picture was not."
         with self._changing(self.entry(name).folder, failed):
             path = self.find(name)
-            preview = self._own(path.with_name(f"{_stem(path)}.preview.png"))
+            preview = self._own(path.with_name(f"{stem_of(path)}.preview.png"))
             try:
                 write_atomically(preview, png)
             except AestheticError as error:
@@ -204,15 +179,15 @@ class Library:
         with self._changing(self.folders[0], f"{name!r} was not saved."):
             self._refuse_same(name, allowed=name if overwrite else None)
             self._own(path)
-            old = _belonging(path)
-            bin_ = self._copied_to_bin(old) if old else None
+            old = belonging(path)
+            bin_ = copied(old, self._new_bin(self.folders[0])) if old else None
             try:
                 write_atomically(path, content, new=not overwrite)
             except FileExistsError as error:
                 raise _taken(name, name) from error
             except AestheticError:
                 if bin_ is not None:
-                    _discard(bin_)
+                    discard(bin_)
                 raise
             for file in old:
                 if file != path:
@@ -242,10 +217,10 @@ class Library:
             prefix = entry.name.rpartition("/")[0]
             new_full = f"{prefix}/{new_name}" if prefix else new_name
             self._refuse_same(new_full, allowed=entry.name, but_spelling=True)
-            stem, files = _stem(path), _belonging(path)
+            stem, files = stem_of(path), belonging(path)
             moves = [(file, self._own(file.with_name(new_name + file.name[len(stem) :]))) for file in files]
-            orphans = [file for file in _belonging(path.with_name(new_name + path.suffix), True) if file not in files]
-            with _all_or_nothing(f"{name!r} was not renamed.") as step:
+            orphans = [file for file in belonging(path.with_name(new_name + path.suffix), True) if file not in files]
+            with all_or_nothing(f"{name!r} was not renamed.") as step:
                 if orphans:
                     bin_ = self._new_bin(folder) / path.relative_to(folder).parent
                     bin_.mkdir(parents=True, exist_ok=True)
@@ -271,12 +246,12 @@ class Library:
             top = self._new_bin(entry.folder)
             bin_ = top / path.relative_to(entry.folder).parent
             try:
-                with _all_or_nothing(failed) as step:
+                with all_or_nothing(failed) as step:
                     bin_.mkdir(parents=True, exist_ok=True)
-                    for file in _belonging(path):
+                    for file in belonging(path):
                         step(file, bin_ / file.name)
             except AestheticError:
-                _remove_empty(top)
+                remove_empty(top)
                 raise
         return bin_ / path.name
 
@@ -287,7 +262,7 @@ class Library:
             with contextlib.suppress(OSError, AestheticError), os.scandir(self._own(folder / TRASH)) as bins:
                 for bin_ in bins:
                     if bin_.is_dir(follow_symlinks=False):
-                        when = _bin_time(bin_)
+                        when = bin_time(bin_)
                         entries, _ = scan(Path(bin_.path))
                         found += [Trashed(entry.name, entry.path, folder, when) for entry in entries]
         return sorted(found, key=lambda one: (one.when, one.name), reverse=True)
@@ -307,7 +282,7 @@ class Library:
             raise AestheticError(
                 f"{Path(path).name} was not restored.", "It is not in the trash.", "Choose something that is there."
             )
-        stem = _stem(one.path)
+        stem = stem_of(one.path)
         new_stem = stem if new_name is None else check_name(new_name)
         prefix = one.name.rpartition("/")[0]
         full = one.name if new_name is None else f"{prefix}/{new_stem}" if prefix else new_stem
@@ -317,15 +292,15 @@ class Library:
         with self._changing(one.folder, failed):
             self._refuse_same(full, allowed=None)
             self._own(target)
-            with _all_or_nothing(failed) as step:
+            with all_or_nothing(failed) as step:
                 target.mkdir(parents=True, exist_ok=True)
-                for file in _belonging(one.path):
+                for file in belonging(one.path):
                     step(file, target / (new_stem + file.name[len(stem) :]))
-            _remove_empty(top)
+            remove_empty(top)
         return target / (new_stem + one.path.name[len(stem) :])
 
     def move_home(self, name: str) -> Path:
-        """Move an embedding and what belongs to it into the first folder, below which it has the same path.
+        """Move an embedding and what belongs to it, a taste's pictures too, into the first folder, to the same path.
 
         Returns:
             Its file's new place; its old one, if it is in the first folder already.
@@ -343,13 +318,25 @@ class Library:
                 stack.enter_context(self._changing(folder, failed))
             path = self._own(entry.path)
             target = home / path.relative_to(entry.folder)
-            stack.enter_context(_explained(failed))
+            stack.enter_context(explained(failed))
             target.parent.mkdir(parents=True, exist_ok=True)
             self._own(target)
-            with _all_or_nothing(failed) as step:
-                for file in _belonging(path):
+            # First: what was stopped in between goes on where it is called again, and is found at either place.
+            self._move_pictures(entry)
+            with all_or_nothing(failed) as step:
+                for file in belonging(path):
                     step(file, target.with_name(file.name))
         return target
+
+    def _move_pictures(self, entry: Entry) -> None:
+        """Those of a taste profile, if it is one; who changes one holds the lock of its embedding's folder."""
+        with contextlib.suppress(AestheticError):  # a file that can't be read is moved all the same
+            profile = entry.load().about.profile
+            pictures = entry.folder / FOLDER / profile
+            home = self.folders[0] / FOLDER / profile
+            if profile and pictures.is_dir() and not home.exists():
+                self._own(home)
+                ProfileFiles(pictures).move(home)
 
     def export(
         self, name: str, target: Path | None = None, suffix: str | None = None, overwrite: bool = False
@@ -384,7 +371,7 @@ class Library:
     def _refuse_same(self, name: str, allowed: str | None, but_spelling: bool = False) -> None:
         """Refuse a name that is there, or one that differs only in case, which Windows takes for the same."""
         for there in self.names():
-            if _same(there, name) and not (there == allowed and (there == name or but_spelling)):
+            if same_name(there, name) and not (there == allowed and (there == name or but_spelling)):
                 raise _taken(there, name)
 
     def _own(self, path: Path) -> Path:
@@ -401,57 +388,14 @@ class Library:
     @contextlib.contextmanager
     def _changing(self, folder: Path, failed: str) -> Iterator[None]:
         """Nobody else changes this folder meanwhile; an error of the system becomes one that says ``failed``."""
-        with _explained(failed):
+        with explained(failed):
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder):
-                _tidy(folder)
+                tidy(folder)
                 yield
 
-    def _new_bin(self, root: Path) -> Path:
-        """A new folder in the trash of ``root``, named after the time."""
-        while True:
-            path = self._own(root / TRASH / datetime.datetime.now().strftime(_BIN_NAME))
-            path.parent.mkdir(exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                path.mkdir()
-                return path
-            if not path.is_dir():
-                raise NotADirectoryError(20, "There is a file in place of the trash folder", str(path.parent))
-
-    def _copied_to_bin(self, files: Sequence[Path]) -> Path:
-        """The same files in a new bin as well, so that their place is never empty."""
-        bin_ = self._new_bin(self.folders[0])
-        try:
-            for file in files:
-                keep_copy(file, bin_ / file.name)
-        except OSError:
-            _discard(bin_)
-            raise
-        return bin_
-
-
-def _stem(path: Path) -> str:
-    return path.name[: -len(path.suffix)]
-
-
-def _belonging(path: Path, any_case: bool = False) -> list[Path]:
-    """The files of an embedding: itself first, other formats under its name, pictures, texts; none if the folder is gone."""
-    stem = _stem(path)
-    found = []
-    with contextlib.suppress(FileNotFoundError), os.scandir(path.parent) as listing:
-        for file in listing:
-            start, ending = file.name[: len(stem)], file.name[len(stem) :]
-            same = _same(start, stem) if any_case else start == stem
-            if same and ending.lower() in _BELONGING and file.name != PRESETS_FILE and not file.is_dir():
-                found.append(path.with_name(file.name))
-    return sorted(found, key=lambda file: (file != path, file.name))
-
-
-def _same(a: str, b: str) -> bool:
-    def plain(text: str) -> str:
-        return unicodedata.normalize("NFC", text).casefold()
-
-    return plain(a) == plain(b)
+    def _new_bin(self, folder: Path) -> Path:
+        return new_bin(self._own(folder / TRASH))
 
 
 def _taken(there: str, name: str) -> AestheticError:
@@ -466,103 +410,6 @@ def _taken(there: str, name: str) -> AestheticError:
         f"There is already an aesthetic embedding {there!r}.",
         f"{name!r} would be the same file on some systems.",
         "Choose another name, or the same spelling.",
-    )
-
-
-def _bin_time(bin_: os.DirEntry[str]) -> datetime.datetime:
-    try:
-        return datetime.datetime.strptime(bin_.name, _BIN_NAME)
-    except ValueError:  # somebody made it by hand
-        return datetime.datetime.fromtimestamp(bin_.stat(follow_symlinks=False).st_mtime)
-
-
-def _discard(bin_: Path) -> None:
-    """Take copies back that were made for nothing; the files themselves are where they were."""
-    with contextlib.suppress(OSError):
-        for copy in bin_.iterdir():
-            copy.unlink()
-        bin_.rmdir()
-
-
-def _remove_empty(top: Path) -> None:
-    for folder, _, _ in os.walk(top, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
-
-
-_tidied: dict[Path, float] = {}
-
-
-def _tidy(root: Path) -> None:
-    """Now and then remove what killed programs left in the trash: halves of copies, bins with nothing in them.
-
-    The folder is locked, so nobody is at work there.
-    """
-    if time.monotonic() - _tidied.get(root, -_TIDY_SECONDS) < _TIDY_SECONDS:
-        return
-    _tidied[root] = time.monotonic()
-    with contextlib.suppress(OSError), os.scandir(root / TRASH) as bins:
-        for bin_ in bins:
-            if bin_.is_dir(follow_symlinks=False):
-                for file in os.listdir(bin_.path):
-                    if is_temporary(file):
-                        os.unlink(os.path.join(bin_.path, file))
-                _remove_empty(Path(bin_.path))
-
-
-@contextlib.contextmanager
-def _all_or_nothing(failed: str) -> Iterator[Callable[[Path, Path], None]]:
-    """Moves files one by one; when one can't be moved, those before it go back to where they were.
-
-    Raises:
-        AestheticError: nothing was moved, or it says what is where.
-    """
-    done: list[tuple[Path, Path]] = []
-
-    def shift(old: Path, new: Path) -> None:
-        if os.path.lexists(new) and os.path.samefile(old, new):
-            replace_file(old, new)  # only the case differs, on a system that takes no notice of it
-        else:
-            move(old, new)
-
-    def step(old: Path, new: Path) -> None:
-        shift(old, new)
-        done.append((old, new))
-
-    try:
-        yield step
-    except BaseException as error:
-        stuck = []
-        for old, new in reversed(done):
-            try:
-                shift(new, old)
-            except OSError:
-                stuck.append(f"{old} is now {new}")
-        if not isinstance(error, OSError):
-            raise
-        if stuck:
-            raise AestheticError(
-                f"{failed[:-1]}, and not all of it could be put back.",
-                f"{reason(error)}: {error.filename}.",
-                f"{'; '.join(stuck)}: move that back by hand.",
-            ) from error
-        raise _refused(failed, error) from error
-
-
-@contextlib.contextmanager
-def _explained(failed: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise _refused(failed, error) from error
-
-
-def _refused(failed: str, error: OSError | ValueError) -> AestheticError:
-    where = getattr(error, "filename", None)
-    return AestheticError(
-        failed,
-        f"{reason(error)}{f': {where}' if where else ''}.",
-        "Check that the folder can be written and has space left; everything is where it was.",
     )
 
 

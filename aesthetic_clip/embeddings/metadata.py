@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 from ..printable import printable
 from ..readers.faults import UnreadableFile
@@ -33,6 +34,24 @@ def source_hash(names: Iterable[str]) -> str:
     for name in names:
         total += int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest(), "big")
     return f"{total % 2**256:064x}"
+
+
+class Groups(NamedTuple):
+    """The two groups that a pile of pictures falls into most easily, as every pile does.
+
+    Attributes:
+        sizes: pictures of each, the larger one first.
+        within: mean cosine of two different pictures of each.
+        across: mean cosine of pictures of the two.
+    """
+
+    sizes: tuple[int, int]
+    within: tuple[float, float]
+    across: float
+
+    def __str__(self) -> str:
+        numbers = (*self.sizes, *(f"{cosine:.4f}" for cosine in (*self.within, self.across)))
+        return " ".join(map(str, numbers))
 
 
 class Metadata(Mapping[str, str]):
@@ -74,6 +93,7 @@ class Metadata(Mapping[str, str]):
         model_ids: Mapping[str, str],
         mean_cosine: float | None = None,
         complete: bool = True,
+        groups: Groups | None = None,
         note: str = "",
     ) -> Metadata:
         """Of an embedding that is the mean of image features.
@@ -85,6 +105,7 @@ class Metadata(Mapping[str, str]):
             model_ids: which encoder made the features, by the name of its CLIP space, where that is known.
             mean_cosine: of the images to their mean, in the first space, where that is known.
             complete: all of the sources are in it.
+            groups: those that the images fall into in the first space, where that is known.
             note: the user's own words.
         """
         text = {
@@ -99,6 +120,8 @@ class Metadata(Mapping[str, str]):
             text["mean_cosine"] = f"{mean_cosine:.4f}"
         if not complete:
             text["complete"] = "false"
+        if groups is not None:
+            text["groups"] = str(groups)
         return cls(text).with_note(note)
 
     @classmethod
@@ -203,6 +226,14 @@ class Metadata(Mapping[str, str]):
         except (KeyError, ValueError):
             return None
         return value if math.isfinite(value) else None
+
+    @property
+    def groups(self) -> Groups | None:
+        """Those that the images fall into, in the first space."""
+        found = re.fullmatch(r"(\d{1,18}) (\d{1,18})" + r" (-?[01]\.\d{4})" * 3, self._text.get("groups", ""), re.ASCII)
+        if found is None or "0" in (found[1], found[2]):
+            return None
+        return Groups((int(found[1]), int(found[2])), (float(found[3]), float(found[4])), float(found[5]))
 
     @property
     def raw(self) -> bool | None:

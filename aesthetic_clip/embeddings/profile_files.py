@@ -14,6 +14,7 @@ Who changes something has to keep others out.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -38,6 +39,9 @@ from ..readers.tensor_files import open_tensors
 from ..spaces import Space, space_of
 from .metadata import now, source_hash
 from .opinions import Counts, Opinion, Sums
+
+FOLDER = ".tastes"
+"""Of all profiles' folders, in a folder of embeddings."""
 
 _STATE, _JOURNAL, _REMOVED = "state.safetensors", "journal.jsonl", "removed"
 _KIND = "aesthetic profile"
@@ -308,6 +312,24 @@ class ProfileFiles:
         """Remove everything."""
         with self._writing():
             shutil.rmtree(self.folder)
+
+    def move(self, target: Path) -> None:
+        """Move the folder to a free place, also to another disk; at any moment it is whole at one of them.
+
+        Raises:
+            OSError: it can't be moved; it is where it was.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(self.folder, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            copy = target.with_name(f"{target.name}.moving")
+            shutil.rmtree(copy, ignore_errors=True)  # of a program that was killed
+            shutil.copytree(self.folder, copy)
+            os.rename(copy, target)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, digest: str, place: str) -> Path:
         if not _DIGEST.fullmatch(digest):

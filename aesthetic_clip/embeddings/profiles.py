@@ -23,12 +23,12 @@ from .embedding import Embedding, to_bytes
 from .library import Entry, Library
 from .metadata import Metadata
 from .opinions import Counts, Opinion
+from .profile_files import FOLDER as FOLDER
 from .profile_files import Change, Picture, ProfileFiles, State
 
 __all__ = ["Change", "Counts", "Opinion", "Outcome", "Picture", "Profile", "last_used", "opinion", "pictures", "profiles",
            "rate", "refuse_other", "remove", "thumbnail", "undo"]  # fmt: skip
 
-FOLDER = ".tastes"
 DEFAULT_NAME = "my taste"
 """Of a profile that nobody has named."""
 _UNFINISHED_SECONDS = 3600

@@ -19,6 +19,7 @@ from ..errors import AestheticError, Remedy
 from .adam import AdamInBackward
 from .factors import AdamFromFactors
 from .memory import Memory, bytes_needed, choose_memory
+from .precision import bf16_products
 from .targets import Target
 
 
@@ -47,6 +48,7 @@ def optimize(
     before_pass: Callable[[int], None] = lambda step: None,
     memory: Memory = Memory.AUTOMATIC,
     strength: float | None = None,
+    bf16: bool = False,
 ) -> Optimized:
     """Optimise a copy of the weights toward ``target``; the encoder itself is not changed.
 
@@ -64,12 +66,14 @@ def optimize(
         memory: where Adam's moments are.
         strength: stop where this part (0 to 1) of the angle between the feature and the target is gone, with ``steps``
             as the most that are taken; the last step is shortened to end there, within 0.002. None takes all steps.
+        bf16: multiply matrices by way of bf16 where the processor can; see :func:`.precision.bf16_products`.
 
     Raises:
         AestheticError: out of memory, or the similarity stopped being a number.
     """
     memory = choose_memory(encoder, memory, len(ids), steps)
-    with plain_fp32(encoder.device), _explained_out_of_memory(encoder, memory, len(ids), steps):
+    explained = _explained_out_of_memory(encoder, memory, len(ids), steps)
+    with plain_fp32(encoder.device), bf16_products(bf16), explained:
         # Clones made in here are ordinary tensors even where the host works in inference mode.
         ids = ids.to(encoder.device, copy=True).unsqueeze(0)
         weights = encoder.weights(ids).map(

@@ -60,6 +60,7 @@ def personalize(
     settings: Settings,
     before_pass: Callable[[int], None] = lambda step: None,
     memory: Memory = Memory.AUTOMATIC,
+    bf16: bool = False,
 ) -> Encoded:
     """Personalise one chunk of one prompt (Gallego 2022, section 2).
 
@@ -70,12 +71,15 @@ def personalize(
         settings: strength, steps, learning rate, weight, slerp.
         before_pass: called with the number of steps done before every forward pass; may raise.
         memory: where Adam's moments are.
+        bf16: in the optimisation, matrices are multiplied by way of bf16 where the processor can.
 
     Raises:
         AestheticError: out of memory, or the optimisation went astray.
     """
     ids = chunk.ids[: chunk.end + 1]
-    optimized = optimize(encoder, ids, target, settings.steps, settings.lr, before_pass, memory, settings.strength)
+    optimized = optimize(
+        encoder, ids, target, settings.steps, settings.lr, before_pass, memory, settings.strength, bf16
+    )
     before_pass(settings.steps)
     with torch.no_grad():
         hidden, pooled = encoder.call(chunk.encode, encoder.in_own_precision(optimized.weights), chunk.ids.unsqueeze(0))

@@ -79,6 +79,7 @@ class Session:
         memory: where Adam's moments are.
         progress: told the steps of the chunk at hand; may raise to stop.
         memo: chunks that were personalised already, by their keys; a host keeps it as long as it likes.
+        bf16: in the optimisation, matrices are multiplied by way of bf16 where the processor can.
 
     Raises:
         AestheticError: the taste has no vector for any of the encoders.
@@ -92,8 +93,9 @@ class Session:
         memory: Memory = Memory.AUTOMATIC,
         progress: Progress = silent,
         memo: MutableMapping[Hashable, Encoded] | None = None,
+        bf16: bool = False,
     ) -> None:
-        self.taste, self.memory, self.progress = taste, memory, progress
+        self.taste, self.memory, self.bf16, self.progress = taste, memory, bf16, progress
         self.memo: MutableMapping[Hashable, Encoded] = {} if memo is None else memo
         self._targets: dict[Space, Target] = {}
         self._told: set[Hashable] = set()
@@ -119,6 +121,7 @@ class Session:
         chunk: Chunk,
         before_pass: Callable[[int], None] = lambda step: None,
         key: Hashable = None,
+        part: tuple[int, int] = (1, 1),
     ) -> Encoded:
         """One chunk, by one of the encoders that fit.
 
@@ -127,6 +130,7 @@ class Session:
             chunk: tokens and their ordinary encoding.
             before_pass: the host's own preparation of each forward pass.
             key: everything but the tokens and the taste that the result depends on.
+            part: which of the prompt's parts it is, from 1, and how many there are; for the line of progress.
 
         Raises:
             AestheticError: see :func:`.personalize.personalize`; or the aesthetic text is too long.
@@ -138,12 +142,15 @@ class Session:
             self._tell(full_key, host, self.memo[full_key])
             return self.memo[full_key]
         steps = self.taste.settings.steps
+        of = f", part {part[0]} of {part[1]}" if 1 <= part[0] <= part[1] > 1 else ""
 
         def prepare(step: int) -> None:
-            self.progress(step, steps, f"Personalising the prompt: step {min(step + 1, steps)} of {steps}")
+            self.progress(step, steps, f"Personalising the prompt{of}: step {min(step + 1, steps)} of {steps}")
             before_pass(step)
 
-        encoded = personalize(host.encoder, chunk, self._target(host), self.taste.settings, prepare, self.memory)
+        encoded = personalize(
+            host.encoder, chunk, self._target(host), self.taste.settings, prepare, self.memory, self.bf16
+        )
         numbers = encoded.similarities
         self._tell(full_key, host, encoded)
         _log.info(

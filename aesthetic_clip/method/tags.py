@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from ..embeddings.names import escape, listed, unescape
 from ..embeddings.picking import Names, pick
@@ -16,6 +17,8 @@ _OF_THE_PROMPT = ("preset", "strength", "steps", "lr")
 """Knobs that a tag can set, for the whole prompt."""
 # The WebUI's own expression for the tags of all extra networks.
 _NETWORK = re.compile(r"<(\w+):([^>]+)>")
+# The WebUI looks for a card's tag as a pattern, to take it out again, unless a weight alone follows the name.
+_NOT_IN_PATTERN = ".^$*+?()[]{}|\\"
 # Inside a tag these end it or its parts, or begin a comment in a prompt.
 _NOT_IN_NAME = "<>:#"
 
@@ -35,9 +38,22 @@ class Tag:
     knobs: Mapping[str, object] = field(default_factory=dict)
 
 
-def tag_text(name: str, weight: float) -> str:
-    """The tag for the embedding that a library lists under this name; :func:`parse_tag` reads the same name from it."""
-    return f"<{TAG}:{escape(unescape(name), _NOT_IN_NAME)}:{weight:g}>"
+def tag_text(name: str, weight: float | None = None, knobs: Mapping[str, object] = MappingProxyType({})) -> str:
+    """The tag for the embedding that a library lists under this name; :func:`parse_tag` reads the same from it.
+
+    Args:
+        name: as it is listed.
+        weight, knobs: see :class:`Tag`.
+    """
+    parts = [escape(unescape(name), _NOT_IN_NAME + (_NOT_IN_PATTERN if knobs else ""))]
+    if weight is not None:
+        parts.append(f"{weight:g}")
+    for knob, value in knobs.items():
+        word = BY_NAME[knob].write(value)
+        # As people write it, where that can be told from a number.
+        bare = knob == "preset" and not word.lstrip("+-.")[:1].isdigit()
+        parts.append(word.lower() if bare else f"{knob}={word}")
+    return f"<{TAG}:{':'.join(parts)}>"
 
 
 def with_picks(prompt: str, names: Names, seed: int) -> str:

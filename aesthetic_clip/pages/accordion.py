@@ -54,6 +54,7 @@ def settings_accordion(
     knobs: Sequence[Knob] = KNOBS,
     more: Callable[[Sequence[Any]], None] = lambda controls: None,
     below: Callable[[Mapping[str, Any]], None] = lambda controls: None,
+    preferred: Callable[[object], Mapping[str, object]] | None = None,
     around: Callable[[Callable[[str], str], bool], AbstractContextManager[Fold]] = plain,
 ) -> list[Any]:
     """The accordion with one control per knob, returned in the order of the knobs; its switch, if it has one, comes last.
@@ -69,6 +70,7 @@ def settings_accordion(
         knobs: the table.
         more: puts something below the knobs under More; is told the controls.
         below: puts something at the end of the accordion; is told the controls by the knobs' names.
+        preferred: values of knobs, by name, that choosing an embedding by hand brings along; is told what was chosen.
         around: the accordion itself; is told how ids are made, and whether it starts unfolded.
     """
     controls: dict[str, Any] = {}
@@ -99,10 +101,32 @@ def settings_accordion(
     by_name = {knob.name: knob for knob in knobs}
     for knob in knobs:
         _connect(knob, by_name, controls)
+    if preferred is not None:
+        _follow(preferred, by_name, controls)
     ordered = [controls[knob.name] for knob in knobs]
     if outside.line is not None:
         _say_what_is_on(outside, controls)
     return ordered if outside.switch is None else [*ordered, outside.switch]
+
+
+def _follow(
+    preferred: Callable[[object], Mapping[str, object]], knobs: Mapping[str, Knob], controls: Mapping[str, Any]
+) -> None:
+    """Have the controls show what is preferred for the embedding that is chosen by hand; pasted parameters say it themselves."""
+    names = ["preset", *knobs["preset"].brings(list(knobs.values()))]
+
+    def bring(chosen: object) -> list[Any]:
+        values = preferred(chosen)
+        return [change(knobs[name], *([values[name]] if name in values else [])) for name in names]
+
+    controls["embedding"].input(
+        bring,
+        inputs=[controls["embedding"]],
+        outputs=[controls[name] for name in names],
+        preprocess=False,
+        queue=False,
+        show_progress="hidden",
+    )
 
 
 def _say_what_is_on(outside: Fold, controls: Mapping[str, Any]) -> None:
@@ -150,7 +174,7 @@ def _control(knob: Knob, names: Sequence[str], elem_id: str, value: object, inte
         **({"info": knob.help} if explained else {}),
     }
     if knob.kind is Kind.EMBEDDING:
-        return picker.dropdown(picker.choices(names, knob), **common)
+        return picker.dropdown(picker.choices(names, knob), embeddings=True, **common)
     if knob.kind is Kind.CHOICE:
         return picker.dropdown(list(knob.choices), **common)
     if knob.kind is Kind.SWITCH:

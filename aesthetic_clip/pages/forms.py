@@ -26,6 +26,8 @@ from ..create.limits import check_count
 from ..create.sources import Source
 from ..errors import AestheticError, Interrupted, Remedy, first_line
 from ..printable import printable
+from ..readers.faults import UnreadableFile
+from ..readers.json_text import parse_json
 from . import messages
 
 T = TypeVar("T")
@@ -145,7 +147,7 @@ class Form:
             except AestheticError as error:
                 return {**failed(), self._message: messages.error(error, self._remedies)}
         except Interrupted:
-            return {self._message: messages.note(self._interrupted)}
+            return {**failed(), self._message: messages.note(self._interrupted)}
         except Exception as error:  # gradio would show the exception's type alone, and lose what the page shows
             _log.exception("Aesthetic Gradients: %s failed", handler.__name__)
             fault = AestheticError("That did not work.", f"{first_line(error)}.", "The console says more.")
@@ -347,6 +349,15 @@ def _uploaded(item: object, folder: Path) -> Path:
         "Only files that were just uploaded are read.",
         "Drop it anew.",
     )
+
+
+def json_object(text: object, longest: int) -> dict[str, Any] | None:
+    """What a page keeps as a JSON text of at most ``longest`` bytes, if it is an object."""
+    try:
+        read = parse_json(str(text).encode(), "text", longest)
+    except (UnreadableFile, UnicodeError):
+        return None
+    return read if isinstance(read, dict) else None
 
 
 def path_in(item: object) -> str:

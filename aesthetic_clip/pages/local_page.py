@@ -7,42 +7,38 @@ import itertools
 import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from ..embeddings.preferences import brought_by
 from ..embeddings.presets import PresetFile, offer
-from ..errors import AestheticError, Interrupted
+from ..errors import AestheticError
 from ..settings import KNOBS, Settings
-from . import forms, messages, presets, tab, thumbs
+from . import forms, messages, picker, presets, tab, thumbs
 from .accordion import settings_accordion
 from .forms import Field, Form, Updates
+from .index import Index
+from .jobs import Jobs as Jobs
+from .markup import PRIMARY
 from .thumbs import ThumbsHost
 
 TITLE = "Aesthetic Gradients"
 ID = "aesthetic_page"
 LARGEST_SEED = 2**32
-_SECONDS_BETWEEN_NEWS = 0.3
 _LONGEST_PROMPT = 20_000
 # A picture of 64 pixels is shown as large as one of 512. What explains is as readable as WCAG AA asks (4.5 to 1).
 _STYLE = """<style>
 .aesthetic-large img {width: 100% !important; height: 100% !important; object-fit: contain !important}
 .gradio-container {--block-info-text-color: #4b5563; --body-text-color-subdued: #4b5563; --block-label-text-color: #374151;
-    --block-title-text-color: #374151; --input-placeholder-color: #6b7280}
+    --block-title-text-color: #374151; --input-placeholder-color: #6b7280; --color-accent: #c2410c}
 .dark .gradio-container, .gradio-container.dark {--block-info-text-color: #d1d5db; --body-text-color-subdued: #d1d5db;
-    --block-label-text-color: #e5e7eb; --block-title-text-color: #e5e7eb; --input-placeholder-color: #9ca3af}
-.aesthetic-compare {position: relative; max-width: 360px; margin: 0 auto; --at: 50%}
-.aesthetic-compare img {display: block; width: 100%; margin: 0}
-.aesthetic-compare img + img {position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at))}
-.aesthetic-compare::after {content: ""; position: absolute; inset: 0 auto 0 var(--at); width: 2px; background: white;
-    mix-blend-mode: difference; pointer-events: none}
-.aesthetic-compare input {position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize}
-.aesthetic-compare:focus-within {outline: 2px solid #2563eb; outline-offset: 2px}
+    --block-label-text-color: #e5e7eb; --block-title-text-color: #e5e7eb; --input-placeholder-color: #9ca3af; --color-accent: #f97316}
+/* With the pair and the thumbs below it, all is in the first screenful of 1500 x 900. */
+.aesthetic-compare {max-width: 280px !important}
 </style>"""
 
 
@@ -81,56 +77,6 @@ class Pair:
     parameters: str
 
 
-class Jobs:
-    """Long functions, one at a time, with news for the page and a way to stop them."""
-
-    def __init__(self) -> None:
-        self._one = threading.Lock()
-        self._stop = threading.Event()
-        self._news = ""
-
-    def progress(self, done: int, total: int, line: str) -> None:
-        """Say how far the running job is; ends it with Interrupted if it is to stop."""
-        if self._stop.is_set():
-            raise Interrupted
-        self._news = messages.progress(done, total, line)
-
-    def alone(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function`` so that it waits for the running job: two at once would see each other's weights."""
-
-        def waiting(*values: Any) -> Any:
-            with self._one:
-                return function(*values)
-
-        return waiting
-
-    def interrupt(self) -> None:
-        self._stop.set()
-
-    def make(self, run: tab.Job, nothing: list[Any]) -> tab.Job:
-        """A generator for gradio: ``nothing`` and the news until ``run`` is done, then what it returns."""
-
-        def job(*values: Any) -> Iterator[Any]:
-            with self._one, ThreadPoolExecutor(1) as pool:
-                self._stop.clear()
-                self._news = ""
-                future = pool.submit(run, *values)
-                told = None
-                try:
-                    while not future.done():
-                        if self._news != told:
-                            told = self._news
-                            yield [*nothing, told]
-                        threading.Event().wait(_SECONDS_BETWEEN_NEWS)
-                finally:
-                    # A page that was closed wants nothing any more.
-                    if not future.done():
-                        self._stop.set()
-                yield future.result()
-
-        return job
-
-
 def build(
     host: tab.TabHost,
     jobs: Jobs,
@@ -159,12 +105,13 @@ def build(
         gr.Markdown(f"**{TITLE}** · model: {model}")
         with gr.Tabs():
             with gr.TabItem("Generate", id="generate"):
-                knobs, pictures = _generate_form(
+                knobs, pictures, row = _generate_form(
                     host, jobs, generate, size, guidance_scale, initial, thumbs_host, example
                 )
-                row = thumbs.build(_small_button, ID, this=True, pictures=list(pictures)) if thumbs_host else None
+                chosen = [(c, knob) for c, knob in zip(knobs, KNOBS) if knob.names_embedding]
+                lists = picker.lists(Index(host.library, host.spaces), chosen)
             with gr.TabItem(tab.TITLE, id="create"):
-                built = tab.build(host, [(c, knob) for c, knob in zip(knobs, KNOBS) if knob.names_embedding])
+                built = tab.build(host, lists)
         built.follow(page)
         if row and thumbs_host:
             embedding = next(control for control, knob in zip(knobs, KNOBS) if knob.name == "embedding")
@@ -184,8 +131,8 @@ def _generate_form(
     initial: Settings,
     thumbs_host: ThumbsHost | None,
     example: str,
-) -> tuple[list[Any], dict[str, Any]]:
-    """The form, connected; its controls of knobs, and the pictures by what they are called."""
+) -> tuple[list[Any], dict[str, Any], thumbs.Thumbs | None]:
+    """The form, connected; its controls of knobs, the pictures by what they are called, and the thumbs under them."""
     fields: dict[str, Field[Any]] = {}
     own = PresetFile(lambda: host.library().folders[0])
     offer(own)
@@ -197,7 +144,7 @@ def _generate_form(
         with gr.Column():
             fields["prompt"] = forms.text("Prompt", _LONGEST_PROMPT, value=example, lines=2, elem_id=f"{ID}_prompt")
             with gr.Row():
-                start = gr.Button("Generate", variant="primary", elem_id=f"{ID}_start")
+                start = gr.Button("Generate", elem_id=f"{ID}_start", **PRIMARY)
                 stop = gr.Button("Interrupt", elem_id=f"{ID}_stop")
             knobs = settings_accordion(
                 host.library().names(),
@@ -205,6 +152,7 @@ def _generate_form(
                 explained=True,
                 opened=True,
                 initial=initial,
+                preferred=lambda name: brought_by(host.library(), name),
                 more=lambda controls: presets.preset_form(controls, _elem_id, own, host.remedies),
                 below=lambda controls: (
                     thumbs.drop_form(controls["embedding"], _elem_id, thumbs_host) if thumbs_host else None
@@ -228,8 +176,10 @@ def _generate_form(
             compare = gr.HTML(elem_id=f"{ID}_compare")
             large = {"elem_classes": ["aesthetic-large"]}
             with gr.Row():
-                before = gr.Image(label="Before", interactive=False, height=280, elem_id=f"{ID}_before", **large)
-                after = gr.Image(label="After", interactive=False, height=280, elem_id=f"{ID}_after", **large)
+                before = gr.Image(label="Before", interactive=False, height=180, elem_id=f"{ID}_before", **large)
+                after = gr.Image(label="After", interactive=False, height=180, elem_id=f"{ID}_after", **large)
+            pictures = {"Before": before, "After": after}
+            row = thumbs.build(_small_button, ID, this=True, pictures=list(pictures)) if thumbs_host else None
             parameters = gr.HTML(elem_id=f"{ID}_parameters")
 
     folder, numbers = tempfile.TemporaryDirectory(prefix=ID), itertools.count()
@@ -281,7 +231,7 @@ def _generate_form(
     for event in (start.click, fields["prompt"].control.submit):
         form.on(event, make_pair, outputs, job=jobs.make)
     stop.click(fn=jobs.interrupt, inputs=[], outputs=[], queue=False)
-    return knobs, {"Before": before, "After": after}
+    return knobs, pictures, row
 
 
 def _elem_id(name: str) -> str:

@@ -8,7 +8,10 @@ from markupsafe import Markup
 
 from ..printable import printable
 
-__all__ = ["Markup", "html", "joined"]
+__all__ = ["PRIMARY", "Markup", "html", "joined"]
+
+PRIMARY = {"variant": "primary", "elem_classes": ["aesthetic-primary"]}
+"""For the button that a form is about; its colours are in :data:`.picker.STYLE`, since those of gradio's themes are faint."""
 
 
 def html(template: str, *values: object, **named: object) -> Markup:

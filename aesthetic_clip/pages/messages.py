@@ -13,6 +13,7 @@ from ..create.sources import skipped_lines
 from ..embeddings.embedding import Embedding
 from ..embeddings.library import Library
 from ..embeddings.mixing import nearest
+from ..embeddings.verdict import verdict
 from ..errors import AestheticError, Remedy
 from ..geometry import unit
 from ..spaces import Space
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 
 _SIMILAR = 5
 _MOST_LINES = 50
+_SLIDER_STYLE = Markup("""<style>
+.aesthetic-compare {position: relative; max-width: 360px; margin: 0 auto; --at: 50%}
+.aesthetic-compare img {display: block; width: 100%; margin: 0}
+.aesthetic-compare img + img {position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at))}
+.aesthetic-compare::after {content: ""; position: absolute; inset: 0 auto 0 var(--at); width: 2px; background: white;
+    mix-blend-mode: difference; pointer-events: none}
+.aesthetic-compare input {position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize}
+.aesthetic-compare:focus-within {outline: 2px solid #2563eb; outline-offset: 2px}
+</style>""")
 
 
 def note(line: str) -> Markup:
@@ -62,10 +72,13 @@ def created(embedding: Embedding, result: CreateResult, library: Library, skippe
             f" {counted(len(result.skipped), 'file')} skipped." if result.skipped else "",
         )
     ]
+    readable = library.readable()
+    if said := verdict(embedding, readable).sentence:
+        parts.append(html("<p><b>{}</b></p>", said))
     for space, cosine in result.mean_cosine.items():
         parts.append(html("<p>{}: mean cosine of the pictures to their mean {:.3f}</p>", space.name, cosine))
         parts.append(_bars(result.histograms[space]))
-    parts.append(_similar(embedding, library))
+    parts.append(_similar(embedding, readable))
     if lines := skipped_lines(skipped, result.left_out):
         rows = joined(html("<li>{}</li>", line) for line in lines)
         parts.append(html("<details><summary>Skipped files</summary><ul>{}</ul></details>", rows))
@@ -84,6 +97,9 @@ def about(embedding: Embedding, library: Library) -> Markup:
         sentences.append(html("It is a mixture: {}.", data["mixed_from"]))
     if data.mean_cosine is not None:
         sentences.append(html("Its pictures have a mean cosine of {:.3f} to their mean.", data.mean_cosine))
+    readable = library.readable()
+    if said := verdict(embedding, readable).sentence:
+        sentences.append(html("<b>{}</b>", said))
     if not data.complete:
         sentences.append(html("Its making was interrupted, so not all of its pictures are in it."))
     if data.note:
@@ -96,7 +112,7 @@ def about(embedding: Embedding, library: Library) -> Markup:
     return html(
         "{}{}<details><summary>More</summary><table>{}</table></details>",
         joined(html("<p>{}</p>", sentence) for sentence in sentences),
-        _similar(embedding, library),
+        _similar(embedding, readable),
         cells,
     )
 
@@ -106,20 +122,23 @@ def parameters(text: str) -> Markup:
     return html("<pre style='white-space:pre-wrap'>{}</pre>", text)
 
 
-def slider(before: bytes, after: bytes) -> Markup:
-    """Two pictures of one size, PNG, over each other, with a handle between them."""
+def slider(before: bytes, after: bytes, kind: str = "png") -> Markup:
+    """Two pictures of one size over each other, with a handle between them; as JPEG where ``kind`` says so."""
+    one, other = (base64.b64encode(picture).decode() for picture in (before, after))
     return html(
-        "<div class='aesthetic-compare'><img alt='Before' src='data:image/png;base64,{}'>"
-        "<img alt='After' src='data:image/png;base64,{}'>"
+        "{0}<div class='aesthetic-compare'><img alt='Before' src='data:image/{1};base64,{2}'>"
+        "<img alt='After' src='data:image/{1};base64,{3}'>"
         "<input type='range' value='50' aria-label='Where before ends and after begins' data-aesthetic-slider></div>",
-        base64.b64encode(before).decode(),
-        base64.b64encode(after).decode(),
+        _SLIDER_STYLE,
+        kind,
+        one,
+        other,
     )
 
 
 def curve(similarities: Mapping[str, Sequence[float]]) -> Markup:
     """The similarity to the embedding over the steps, a picture and its numbers for each CLIP space."""
-    width, height = 360, 120
+    width, height = 360, 48
     parts = []
     for space, numbers in similarities.items():
         low, high = min(numbers), max(max(numbers), min(numbers) + 0.01)
@@ -231,13 +250,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _similar(embedding: Embedding, library: Library) -> Markup:
-    others = []
-    for entry in library.entries():
-        try:
-            others.append(entry.load())
-        except AestheticError:  # the table says what is wrong with it
-            continue
+def _similar(embedding: Embedding, others: Sequence[Embedding]) -> Markup:
     found = nearest(embedding, others, _SIMILAR)
     if not found:
         return joined([])

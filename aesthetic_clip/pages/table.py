@@ -6,11 +6,8 @@ anything else that a page sends, and the table is drawn for them. So a library o
 
 from __future__ import annotations
 
-import base64
-import functools
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,22 +15,21 @@ from typing import Any
 
 import gradio as gr
 
-from ..create.images import UnreadableImage, thumbnail
+from ..create.images import UnreadableImage
 from ..errors import AestheticError
 from ..readers.faults import UnreadableFile
 from ..readers.json_text import parse_json
 from .forms import Field, checked_text, refused
+from .index import file_url
 from .markup import Markup, html, joined
+from .picker import HIDDEN
 
 ROWS = 25
 _LONGEST_FILTER = 200
 _LARGEST_CHOICE = 2**20
 _SHOWN_NAMES = 12
 _THUMBNAIL = 48
-_THUMBNAILS_KEPT = 2000
-_HIDDEN = "aesthetic-hidden"
 STYLE = """<style>
-.aesthetic-hidden {display: none !important}
 .aesthetic-table table {width: 100%; border-collapse: collapse}
 .aesthetic-table th, .aesthetic-table td {text-align: left; padding: .25em .5em; overflow-wrap: anywhere}
 .aesthetic-table tbody tr {cursor: pointer; border-top: 1px solid rgba(128, 128, 128, .3)}
@@ -211,7 +207,7 @@ def build(
     """
     gr.Textbox(label=f"Filter {label}", elem_id=f"{elem_id}_filter", elem_classes=["aesthetic-filter"], max_lines=1)
     kept = {
-        name: gr.Textbox("", label=f"{label}: {name}", elem_id=f"{elem_id}_{name}", elem_classes=[_HIDDEN])
+        name: gr.Textbox("", label=f"{label}: {name}", elem_id=f"{elem_id}_{name}", elem_classes=[HIDDEN])
         for name in ("chosen", "view")
     }
 
@@ -232,7 +228,7 @@ def build(
         Field([kept["view"]], lambda value: _view(label, sorts, value)),
         shown,
     )
-    shown.value = str(table.draw())
+    # Drawn for each page that is opened: at the start no file is read.
     return table
 
 
@@ -305,14 +301,8 @@ def small_picture(path: Path | None) -> Markup:
     if path is None:
         return joined([])
     try:
-        stat = os.stat(path)
-        return html("<img alt='' src='data:image/jpeg;base64,{}'>", _thumbnail(path, stat.st_mtime_ns, stat.st_size))
+        return html("<img alt='' src='{}'>", file_url(path, _THUMBNAIL))
     except UnreadableImage as fault:
         return html("<span title='{}'>?</span>", fault.reason)
     except OSError:  # gone since it was listed
         return html("<span title='it is not there any more'>?</span>")
-
-
-@functools.lru_cache(maxsize=_THUMBNAILS_KEPT)
-def _thumbnail(path: Path, changed: int, size: int) -> str:
-    return base64.b64encode(thumbnail(path, _THUMBNAIL)).decode()

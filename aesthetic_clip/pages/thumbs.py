@@ -14,9 +14,12 @@ from ..embeddings import profiles
 from ..embeddings.library import Library
 from ..embeddings.profiles import DEFAULT_NAME, Counts, Opinion, Outcome, Picture
 from ..errors import AestheticError, Remedy
+from ..progress import Progress
 from ..settings import KNOBS, NO_EMBEDDING
+from ..spaces import Space
 from . import forms, messages, picker
 from .forms import Field, Form, Updates
+from .jobs import Jobs
 from .markup import Markup, html
 from .picker import Lists
 
@@ -38,15 +41,17 @@ class ThumbsHost:
     Attributes:
         library: the embedding folders.
         look: encodes a picture.
-        fetch: has the image encoders downloaded.
+        fetch: has the image encoders downloaded; tells how far that is, and is stopped by that.
+        spaces: CLIP spaces of the loaded model.
         keep: makes a picture an embedding of this session, for the list of embeddings, and gives its name.
         remedies: ways out in the program's words.
     """
 
     library: Callable[[], Library]
     look: Callable[[Source], Picture]
-    fetch: Callable[[], object]
+    fetch: Callable[[Progress], object]
     keep: Callable[[Picture], str]
+    spaces: Callable[[], Sequence[Space]] = tuple
     remedies: Mapping[Remedy, str] = field(default_factory=dict)
 
 
@@ -58,7 +63,7 @@ class Thumbs:
         likes: for each picture, its buttons by opinion.
         this: the button "in the taste of this picture", if there is one.
         profile: whose taste it is.
-        undo, download: buttons.
+        undo, download, stop: buttons; the last one ends the download.
         message: what happened.
     """
 
@@ -67,6 +72,7 @@ class Thumbs:
     profile: Any
     undo: Any
     download: Any
+    stop: Any
     message: Any
 
     def connect(
@@ -90,7 +96,8 @@ class Thumbs:
         remedies = {**host.remedies, **REMEDIES}
         of_each = [Form({"picture": picture, "profile": profile}, "message", remedies) for picture in pictures]
         form = of_each[-1]
-        own = {"message": self.message, "profile": self.profile, "download": self.download}
+        own = {"message": self.message, "profile": self.profile, "download": self.download, "stop": self.stop}
+        downloads = Jobs()
         quiet: dict[str, Any] = {"show_progress": "hidden"}
 
         def seen(picture: Source, then: Callable[[Picture], Updates]) -> Updates:
@@ -105,9 +112,12 @@ class Thumbs:
                 library = host.library()
                 # Before anything long.
                 name = profiles.refuse_other(library, profile.strip() or DEFAULT_NAME)
-                return seen(
-                    picture, lambda seen: _after(profiles.rate(library, name, seen, opinion), host, lists, library)
-                )
+
+                def then(seen: Picture) -> Updates:
+                    outcome = profiles.rate(library, name, seen, opinion)
+                    return _after(outcome, host, lists, library, _left_out(host, seen))
+
+                return seen(picture, then)
 
             return rate
 
@@ -118,15 +128,25 @@ class Thumbs:
         def take(picture: Source) -> Updates:
             return seen(picture, partial(_taken, host))
 
-        def fetch() -> Updates:
-            host.fetch()
-            return {"download": gr.update(visible=False), "message": messages.note("It is there: press again.")}
+        def fetch(profile: str) -> Updates:
+            host.fetch(downloads.progress)
+            return {**ended(False), "message": messages.note("It is there: press again.")}
+
+        def ended(missing: bool = True) -> Updates:
+            return {"download": gr.update(visible=missing), "stop": gr.update(visible=False)}
 
         for its_form, likes in zip(of_each, self.likes):
             for opinion, button in likes.items():
                 its_form.on(self._at_once(button, _LOOKING), rating(opinion), {**lists.outputs, **own}, js=js, **quiet)
         form.on(self.undo.click, undo, {**lists.outputs, **own}, **quiet)
-        form.on(self._at_once(self.download, "Downloading …"), fetch, own, **quiet)
+        begun = self.download.click(
+            fn=lambda: [gr.update(visible=False), gr.update(visible=True)],
+            inputs=[],
+            outputs=[self.download, self.stop],
+            queue=False,
+        )
+        form.on(begun.then, fetch, own, failed=ended, job=downloads.make, **quiet)
+        self.stop.click(fn=downloads.interrupt, inputs=[], outputs=[], queue=False)
         if self.this is not None and embedding is not None:
             form.on(self._at_once(self.this, _LOOKING), take, {**own, "embedding": embedding}, js=js, **quiet)
 
@@ -174,7 +194,8 @@ def build(small_button: MakeButton, elem_id: str, this: bool, pictures: Sequence
         )
     message = gr.HTML(elem_id=f"{elem_id}_thumbs_message")
     download = gr.Button("Download the image encoder", elem_id=f"{elem_id}_download", size="sm", visible=False)
-    return Thumbs(likes, taste, profile, undo, download, message)
+    stop = gr.Button("Interrupt the download", elem_id=f"{elem_id}_stop_download", size="sm", visible=False)
+    return Thumbs(likes, taste, profile, undo, download, stop, message)
 
 
 def drop_form(embedding: Any, elem_id: Callable[[str], str], host: ThumbsHost) -> None:
@@ -246,12 +267,20 @@ def _offered(library: Library) -> list[str]:
     return names if DEFAULT_NAME in names else [*names, DEFAULT_NAME]
 
 
-def _after(outcome: Outcome, host: ThumbsHost, lists: Lists, library: Library) -> Updates:
+def _left_out(host: ThumbsHost, seen: Picture) -> list[str]:
+    """The model's spaces in which a picture could not be looked at."""
+    return [space.name for space in host.spaces() if space not in seen.vectors]
+
+
+def _after(outcome: Outcome, host: ThumbsHost, lists: Lists, library: Library, left_out: Sequence[str] = ()) -> Updates:
     counts = outcome.profile.counts
     # The lists change only where there is another name.
     fresh = lists.fresh() if sum(counts) <= 1 else {}
     name = outcome.profile.name if any(counts) else DEFAULT_NAME
-    return {**fresh, "message": said(outcome), "profile": gr.update(choices=_offered(library), value=name)}
+    line = said(outcome)
+    if left_out:
+        line += html("<p>It does not count in {}, whose image encoder is not here.</p>", " and ".join(left_out))
+    return {**fresh, "message": line, "profile": gr.update(choices=_offered(library), value=name)}
 
 
 def said(outcome: Outcome) -> Markup:

@@ -9,16 +9,19 @@ are built, and the list of the embeddings is read, sorted and drawn. ``bench_sta
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 FEW, MANY = 10, 1000
+ROWS = 10
 
 
 def milliseconds(run: Callable[[], object]) -> float:
@@ -58,9 +62,11 @@ def measure(folder: Path) -> dict[str, float]:
     import torch
 
     from aesthetic_clip.embeddings.library import open_library
-    from aesthetic_clip.pages import accordion, tab
+    from aesthetic_clip.pages import accordion, picker, tab
+    from aesthetic_clip.pages.index import Index, Question
     from aesthetic_clip.pages.local_page import Jobs
     from aesthetic_clip.settings import KNOBS
+    from aesthetic_clip.spaces import VIT_L
 
     torch.set_num_threads(1)
     library, jobs = open_library([folder]), Jobs()
@@ -74,7 +80,14 @@ def measure(folder: Path) -> dict[str, float]:
         progress=jobs.progress,
         interrupt=jobs.interrupt,
     )
+    index = Index(host.library, lambda: [VIT_L])
+    numbers = itertools.count()
+    pictured = [entry.name for entry in library.entries() if entry.picture][:ROWS]
     count: dict[str, Any] = {}
+
+    def ask(version: str = "", pictures: Sequence[str] = ()) -> str:
+        answer: str = json.loads(index.answer(Question(next(numbers), version, pictures)))["version"]
+        return answer
 
     def two_accordions() -> None:
         with gr.Blocks(analytics_enabled=False) as page:
@@ -88,12 +101,16 @@ def measure(folder: Path) -> dict[str, float]:
 
     def the_tab() -> None:
         with gr.Blocks(analytics_enabled=False) as page:
-            count["built"] = tab.build(host, [])
+            count["built"] = tab.build(host, picker.lists(index, []))
         count["tab"] = page
 
+    found["a list looked at first: every file is read"] = milliseconds(ask)
+    version = ask()
+    found[f"the pictures of {ROWS} rows"] = milliseconds(lambda: ask(version, pictured))
     two_accordions()  # what gradio does once
     the_tab()
     for name, part in {
+        "a list looked at again": lambda: ask(version),
         "names": lambda: library.names(),
         "two accordions": two_accordions,
         "tab": the_tab,
@@ -107,6 +124,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 def fill(folder: Path, count: int) -> None:
     import torch
+    from PIL import Image
 
     from aesthetic_clip.embeddings.embedding import Embedding, save
     from aesthetic_clip.geometry import unit
@@ -116,6 +134,59 @@ def fill(folder: Path, count: int) -> None:
     save(Embedding("taste", {VIT_L: unit(torch.ones(VIT_L.dim))}, {}), first)
     for number in range(1, count):
         shutil.copy(first, folder / f"taste {number}.safetensors")
+    drawn = Image.effect_noise((512, 512), 64)
+    for number in range(ROWS):
+        drawn.save(folder / f"taste {number}.png")
+
+
+def opened(folder: Path, times: int) -> list[float]:
+    """Processor milliseconds of the browser's page for script, style and layout, each time the list of embeddings opens."""
+    from tests.support import vision_towers
+    from tests.support.page_server import SPACE
+    from tests.webui.conftest import launched
+    from tests.webui.webui import free_port
+
+    port = free_port()
+    encoder = vision_towers.write_encoder(folder.parent / "encoder", SPACE.dim)
+    command = [sys.executable, "-m", "tests.support.page_server", str(port), str(folder), str(encoder)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            with launched() as browser:
+                page = browser.new_page(viewport={"width": 1500, "height": 1100})
+                address = f"http://127.0.0.1:{port}/"
+                page.route(lambda url: not url.startswith((address, "data:", "blob:")), lambda route: route.abort())
+                for _ in range(120):
+                    with contextlib.suppress(Exception):
+                        page.goto(address)
+                        break
+                    time.sleep(0.5)
+                field = page.locator("#aesthetic_page_embedding input").first
+                field.wait_for(timeout=60_000)
+                page.wait_for_timeout(3000)
+                session = page.context.new_cdp_session(page)
+                session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+                def spent() -> float:
+                    told = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+                    return 1000 * sum(told[f"{part}Duration"] for part in ("Script", "Layout", "RecalcStyle"))
+
+                took = []
+                for _ in range(times):
+                    before = spent()
+                    field.focus()
+                    page.locator("#aesthetic_page_embedding li").first.wait_for()
+                    page.wait_for_timeout(1000)
+                    took.append(spent() - before)
+                    page.keyboard.press("Escape")
+                    field.blur()
+                    page.wait_for_timeout(500)
+                return took
+        finally:
+            server.terminate()
+
+
+def chromium() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def in_own_process(folder: Path) -> dict[str, float]:
@@ -152,13 +223,23 @@ def main() -> None:
             fill(folder, count)
         in_own_process(folders[FEW])  # writes the bytecode
         rounds = [{count: in_own_process(folder) for count, folder in folders.items()} for _ in range(options.rounds)]
+    if chromium() is not None:
+        with tempfile.TemporaryDirectory() as place:
+            for count in (FEW, MANY):
+                Path(place, str(count)).mkdir()
+                fill(Path(place, str(count)), count)
+                for one, took in zip(rounds, opened(Path(place, str(count)), len(rounds))):
+                    one[count]["a list opened in Chromium"] = took
     print(f"| part | {FEW} embeddings | {MANY} | ratio |\n|---|---|---|---|")
     for part in rounds[0][FEW]:
         few, many = (statistics.median(one[count][part] for one in rounds) for count in (FEW, MANY))
         print(f"| {part} | {few:.1f} | {many:.1f} | {many / few:.2f} |")
-    scripts = sum(path.stat().st_size for path in (ROOT / "javascript").iterdir())
-    style = sum(path.stat().st_size for path in ROOT.glob("style.css"))
-    print(f"script and style: {(scripts + style) / 1000:.1f} kB")
+    pages = ROOT / "aesthetic_clip" / "pages"
+    scripts = sum(path.stat().st_size for path in [*(ROOT / "javascript").iterdir(), *pages.glob("*.js")])
+    styles = [
+        style for path in pages.rglob("*.py") for style in re.findall(r"<style>.*?</style>", path.read_text(), re.S)
+    ]
+    print(f"script and style: {(scripts + sum(map(len, styles))) / 1000:.1f} kB")
 
 
 if __name__ == "__main__":

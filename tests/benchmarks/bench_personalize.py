@@ -3,6 +3,7 @@
     python tests/benchmarks/bench_personalize.py [--tower ViT-L/14 ViT-H/14 ViT-bigG/14] [--device cuda] [--rounds 10]
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_personalize.py --pairs --no-memory     ours and the plain method
     python tests/benchmarks/bench_personalize.py --no-times --tower ViT-L/14 ViT-H/14 ViT-bigG/14     memory
+    python tests/benchmarks/bench_personalize.py --bf16                                        the error of bf16 products
 
 Text towers of full size with random weights; fp32; 5 steps; a 12-token prompt. The ways are measured in turn in one
 process; a ratio is of two that followed each other, and the middle half of them is told. The time of a processor does not
@@ -24,11 +25,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import transformers
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 # Run as a file, the folder of the tests is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -242,6 +244,7 @@ def compare(name: str, device: str, rounds: int, old: bool, only_pairs: bool) ->
     if not only_pairs:
         ways["ours, low"] = lambda: optimize(encoder, ids, Toward(target), STEPS, LR, memory=Memory.LOW)
         ways["ours, lowest"] = lambda: optimize(encoder, ids, Toward(target), STEPS, LR, memory=Memory.LOWEST)
+        ways["ours, bf16"] = lambda: optimize(encoder, ids, Toward(target), STEPS, LR, bf16=True)
         ways["ours, 4 prompts"] = lambda: [optimize(encoder, other, Toward(target), STEPS, LR) for other in four]
     if old and name == "ViT-L/14":
         ways["first extension"] = first_extension(device)
@@ -278,6 +281,54 @@ def compare(name: str, device: str, rounds: int, old: bool, only_pairs: bool) ->
         print(f"{name}: ours takes {ours / least:.2f} times the floor ({ours:.2f} s, {least:.2f} s of a processor)")
 
 
+class _ByWayOfBf16(torch.autograd.Function):
+    """A linear layer whose three products read their factors rounded to bf16 and add up in fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        x, weight = x.bfloat16().float(), weight.bfloat16().float()
+        ctx.save_for_backward(x, weight)
+        return x @ weight.T
+
+    @staticmethod
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        delta = delta.bfloat16().float()
+        return delta @ weight, delta.flatten(0, -2).T @ x.flatten(0, -2)
+
+
+class Rounded(TorchFunctionMode):
+    """What a processor that multiplies bf16 would make of the linear layers, on any."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.nn.functional.linear:
+            x, weight, bias = args if len(args) == 3 else (*args, None)
+            product = _ByWayOfBf16.apply(x, weight)
+            return product if bias is None else product + bias
+        return function(*args, **(kwargs or {}))
+
+
+def bf16_error(name: str, device: str) -> None:
+    """Print how far bf16 products lead elsewhere, against how far fp32 moves the conditioning."""
+    encoder = tower(name, device)
+
+    def encode(x: Tensor) -> Tensor:
+        return encoder.module(input_ids=x).last_hidden_state
+
+    print("| tower | similarity, fp32 | bf16 | conditioning: root mean square of the difference, of the movement |")
+    print("|---|---|---|---|")
+    for first in range(1000, 1048, 12):
+        ids = torch.tensor([START, *range(first, first + 12), END], device=device)
+        full, target = padded(ids.tolist(), END).to(device)[None], Toward(target_for(encoder))
+        fp32 = optimize(encoder, ids, target, STEPS, LR)
+        with Rounded():
+            bf16 = optimize(encoder, ids, target, STEPS, LR)
+        with torch.no_grad():
+            plain, exact, rounded = encode(full), *(encoder.call(encode, it.weights, full) for it in (fp32, bf16))
+        parts = ((rounded - exact).pow(2).mean() / (exact - plain).pow(2).mean()).sqrt()
+        print(f"| {name} | {fp32.similarities[-1]:.4f} | {bf16.similarities[-1]:.4f} | {parts:.4f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tower", nargs="+", choices=SHAPES, default=["ViT-L/14"])
@@ -287,11 +338,16 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true", help="measure times only")
     parser.add_argument("--no-times", action="store_true", help="measure memory only")
     parser.add_argument("--old", action="store_true", help="also the first extension's way (ViT-L/14; 2 GB)")
+    parser.add_argument("--bf16", action="store_true", help="only the error of bf16 products, emulated in fp32")
     args = parser.parse_args()
     machine = torch.cuda.get_device_name() if args.device != "cpu" else platform.machine()
     print(
         f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}, transformers {transformers.__version__}"
     )
+    if args.bf16:
+        for name in args.tower:
+            bf16_error(name, args.device)
+        return
     print(f"instructions: {instructions_counted()}")
     for name in [] if args.no_times else args.tower:
         compare(name, args.device, args.rounds, args.old, args.pairs)

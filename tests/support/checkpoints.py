@@ -292,15 +292,16 @@ def vae_specs(mult: tuple[int, ...] = VAE_MULT, blocks: int = 1) -> Iterator[Spe
 # --- configurations ----------------------------------------------------------
 
 
-def _unet_params(context: int, linear: bool) -> dict[str, Any]:
+def _unet_params(context: int, linear: bool, sizes: UNet | None = None) -> dict[str, Any]:
+    sizes = sizes or UNet()
     return {
         "image_size": 32,
         "in_channels": LATENT_CHANNELS,
         "out_channels": LATENT_CHANNELS,
-        "model_channels": UNET_CHANNELS,
-        "attention_resolutions": [2**level for level in range(len(UNET_MULT))],
-        "num_res_blocks": 1,
-        "channel_mult": list(UNET_MULT),
+        "model_channels": sizes.base,
+        "attention_resolutions": [2**level for level in range(len(sizes.mult))],
+        "num_res_blocks": sizes.blocks,
+        "channel_mult": list(sizes.mult),
         "num_heads": UNET_HEADS,
         "use_spatial_transformer": True,
         "use_linear_in_transformer": linear,
@@ -332,7 +333,7 @@ def _vae_params() -> dict[str, Any]:
     }
 
 
-def _latent_diffusion(context: int, linear: bool, text: dict[str, Any]) -> dict[str, Any]:
+def _latent_diffusion(context: int, linear: bool, text: dict[str, Any], unet: UNet | None = None) -> dict[str, Any]:
     return {
         "model": {
             "base_learning_rate": 0.0001,
@@ -352,7 +353,7 @@ def _latent_diffusion(context: int, linear: bool, text: dict[str, Any]) -> dict[
                 "use_ema": False,
                 "unet_config": {
                     "target": "ldm.modules.diffusionmodules.openaimodel.UNetModel",
-                    "params": _unet_params(context, linear),
+                    "params": _unet_params(context, linear, unet),
                 },
                 "first_stage_config": {
                     "target": "ldm.models.autoencoder.AutoencoderKL",
@@ -364,7 +365,7 @@ def _latent_diffusion(context: int, linear: bool, text: dict[str, Any]) -> dict[
     }
 
 
-def sd1_config(clip_folder: Path) -> dict[str, Any]:
+def sd1_config(clip_folder: Path, unet: UNet | None = None) -> dict[str, Any]:
     """Model configuration with one CLIP-L-like tower, read from `clip_folder`."""
     return _latent_diffusion(
         CLIP_WIDTH,
@@ -373,6 +374,7 @@ def sd1_config(clip_folder: Path) -> dict[str, Any]:
             "target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder",
             "params": {"version": str(clip_folder)},
         },
+        unet,
     )
 
 
@@ -562,15 +564,15 @@ def _write_checkpoint(path: Path, config: dict[str, Any], specs: Iterator[Spec],
     return _save(path, draw_all(specs, seed))
 
 
-def write_sd1(path: Path, clip_folder: Path, seed: int, layers: int = CLIP_LAYERS) -> Path:
+def write_sd1(path: Path, clip_folder: Path, seed: int, layers: int = CLIP_LAYERS, unet: UNet | None = None) -> Path:
     """SD1-like checkpoint and configuration; text features have 768 dimensions."""
 
     def specs() -> Iterator[Spec]:
         yield from _within("cond_stage_model.transformer.", clip_text_specs(layers))
-        yield from _within("model.diffusion_model.", unet_specs(CLIP_WIDTH, linear=False))
+        yield from _within("model.diffusion_model.", unet_specs(CLIP_WIDTH, linear=False, sizes=unet))
         yield from _within("first_stage_model.", vae_specs())
 
-    return _write_checkpoint(path, sd1_config(clip_folder), specs(), seed)
+    return _write_checkpoint(path, sd1_config(clip_folder, unet), specs(), seed)
 
 
 def write_sd2(path: Path, seed: int) -> Path:
@@ -665,11 +667,11 @@ def write_all(folder: Path) -> Assets:
 
 # --- for hosts that know a checkpoint by the published shapes ---------------------
 
-FULL_CLIP_LAYERS = 12
+FULL_CLIP_LAYERS = 3
 FULL_CLIP_MLP = 3072
 FULL_SECOND_WIDTHS = {"sd2": 1024, "sdxl": 1280}
 FULL_SECOND_LAYERS = {"sd2": 4, "sdxl": 3}
-"""Of the ViT-H and ViT-bigG towers, which have 24 and 32: `tests/webui/inside/rig_helper.py` tells the host."""
+"""Of the ViT-L, ViT-H and ViT-bigG towers, which have 12, 24 and 32: `tests/webui/inside/rig_helper.py` tells the host."""
 FULL_VAE_MULT = (4, 8, 16, 16)
 _ONE_LEVEL = UNet(base=320, mult=(1,), depths=(1,))
 _SDXL = UNet(base=320, mult=(1, 1, 1), blocks=2, depths=(0, 2, 10))
@@ -680,7 +682,7 @@ def _write_full(path: Path, seed: int, *parts: Iterator[Spec]) -> Path:
 
 
 def write_full_sd1(path: Path, seed: int) -> Path:
-    """SD1 with all of ViT-L/14 and a UNet of one level: 465 MB."""
+    """SD1 with a few layers of ViT-L/14 and a UNet of one level: 340 MB."""
     return _write_full(
         path,
         seed,
@@ -701,7 +703,7 @@ def write_full_sd2(path: Path, seed: int) -> Path:
 
 
 def write_full_sdxl(path: Path, seed: int) -> Path:
-    """SDXL with all of ViT-L/14, a few layers of ViT-bigG and SDXL's UNet, narrower: 1.3 GB."""
+    """SDXL with a few layers of ViT-L/14 and ViT-bigG, and SDXL's UNet, narrower: 1.2 GB."""
     width = FULL_SECOND_WIDTHS["sdxl"]
     return _write_full(
         path,

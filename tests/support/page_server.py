@@ -74,7 +74,7 @@ def main(port: int, folder: str, encoder: str) -> None:
         return shelf.save_new(embedding_of(picture, "this"), f"this {picture.digest[:4]}", overwrite=True).stem
 
     initial = Settings.from_mapping({"preset": FIRST_PRESET})
-    thumbs_host = ThumbsHost(lambda: shelf, look_at, lambda: None, keep)
+    thumbs_host = ThumbsHost(lambda: shelf, look_at, lambda progress: None, keep)
     built = page.build(host, jobs, generate, "paints its order", (64, 64), 4.0, initial, thumbs_host)
     page.launch(built, jobs, "127.0.0.1", port, [str(Path(folder))], browser=False)
 

@@ -29,8 +29,8 @@ ROOMS: dict[str, set[str]] = {
     "pages": {"readers", "clip", "embeddings", "create"},
     "hosts": set(),
     "hosts.diffusers": {"readers", "clip", "embeddings", "method", "hosts"},
-    "hosts.a1111": {"clip", "embeddings", "method", "create", "pages", "hosts"},
     "demo": {"clip", "embeddings", "method", "create", "hosts.diffusers"},
+    "hosts.a1111": {"clip", "embeddings", "method", "create", "pages", "demo", "hosts"},
     "cli": {"clip", "embeddings", "method", "create", "pages", "hosts.diffusers", "demo"},
     # It only passes names on.
     PACKAGE_ITSELF: {"cli", "embeddings", "method", "hosts.diffusers"},

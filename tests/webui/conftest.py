@@ -153,7 +153,7 @@ def webui(webui_dir: Path, data_dir: Path, assets: Assets, embeddings: Path) -> 
 
 
 @pytest.fixture(scope="session")
-def browser(webui: WebUI) -> Iterator[Any]:
+def browser() -> Iterator[Any]:
     """Headless Chromium (playwright's Browser)."""
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if chromium() is None:

@@ -18,6 +18,13 @@ TITLE = "Aesthetic embeddings"
 FAMILIES = {"sd1-a": "vitl", "sd2": "vith", "sdxl": "xl"}
 """Checkpoint -> an embedding that fits it."""
 
+XYZ = """
+from modules import scripts
+grid = next(data.module for data in scripts.scripts_data if data.module.__name__ in ("xyz_grid.py", "scripts.xyz_grid"))
+axes = [axis for axis in grid.axis_options if type(axis) is grid.AxisOption or not axis.is_img2img]
+"""
+"""Begins code that looks at the X/Y/Z script, which the hosts load under different names."""
+
 _LINE = re.compile(r"Aesthetic Gradients: (.+) on (\S+), similarity (\S+) -> (\S+) in (\d+) steps")
 
 
@@ -60,9 +67,12 @@ def refusal(webui: WebUI, embedding: object = "vitl", knobs: Mapping[str, Any] |
 
 @contextlib.contextmanager
 def options(webui: WebUI, **values: object) -> Iterator[None]:
-    """The WebUI's options set meanwhile."""
-    before = {name: webui.options()[name] for name in values}
-    webui.set_options(**values)
+    """The WebUI's options set meanwhile, as far as it has them."""
+    # Forge's API leaves out those of extensions.
+    before = webui.run(
+        f"result = {{name: getattr(shared.opts, name) for name in {list(values)!r} if hasattr(shared.opts, name)}}"
+    )
+    webui.set_options(**{name: values[name] for name in before})
     try:
         yield
     finally:

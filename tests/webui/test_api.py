@@ -8,7 +8,7 @@ import pytest
 
 from aesthetic_clip.settings import CUSTOM, KNOBS, PRESETS
 
-from .driver import TITLE, asking, distance, forget, optimised, personalised, refusal
+from .driver import TITLE, XYZ, asking, distance, forget, optimised, personalised, refusal
 from .webui import PAYLOAD, Generated, RequestFailed, WebUI
 
 OLD_PNG = (
@@ -19,12 +19,6 @@ OLD_PNG = (
 )
 OLD_ARGUMENTS = (0.8, 3, 0.001, True, "vitl", "sunset", 0.4, False)
 """What ``OLD_PNG`` says, in the first extension's order."""
-
-XYZ = """
-from modules import scripts
-grid = next(data.module for data in scripts.scripts_data if data.module.__name__ in ("xyz_grid.py", "scripts.xyz_grid"))
-axes = [axis for axis in grid.axis_options if type(axis) is grid.AxisOption or not axis.is_img2img]
-"""
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aesthetic_clip.demo import GUIDANCE_SCALE, MODEL, SAMPLING_STEPS, loading, world
-from aesthetic_clip.demo.lab import export
+from aesthetic_clip.demo import GUIDANCE_SCALE, MODEL, SAMPLING_STEPS, export, loading, world
 from aesthetic_clip.demo.lab.architecture import Classifier
 from aesthetic_clip.demo.lab.bench import Condition
 from aesthetic_clip.embeddings.embedding import save

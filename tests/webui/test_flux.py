@@ -9,7 +9,7 @@ import pytest
 
 from ..support.checkpoints import Assets
 from .driver import distance, optimised, personalised, similarities
-from .inside import flux, model
+from .inside import forge_models, model
 from .webui import WebUI
 
 JOB: dict[str, Any] = {"cfg_scale": 1, "distilled_cfg_scale": 3.5, "scheduler": "Simple"}
@@ -18,7 +18,7 @@ JOB: dict[str, Any] = {"cfg_scale": 1, "distilled_cfg_scale": 3.5, "scheduler": 
 @pytest.fixture(scope="module", autouse=True)
 def _flux(webui: WebUI, assets: Assets) -> Iterator[None]:
     path = assets.sd1_a.with_name("flux.safetensors")
-    webui.call(flux.write, str(path))
+    webui.call(forge_models.write_flux, str(path))
     webui.post("/sdapi/v1/refresh-checkpoints", {})
     webui.use("flux")
     yield

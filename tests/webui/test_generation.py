@@ -13,6 +13,7 @@ import torch
 
 from ..support.checkpoints import Assets
 from .driver import FAMILIES, distance, forget, optimised, options, personalised, similarities
+from .hosts import NEO
 from .inside import model
 from .webui import Generated, WebUI
 
@@ -284,7 +285,8 @@ def test_refiner(webui: WebUI) -> None:
     plain = webui.txt2img(**refined)
     mark = webui.mark()
     on = personalised(webui, "vitl", **refined)
-    assert len(optimised(webui, mark)) == 2, "one per checkpoint"
+    # Neo asks its cache by the checkpoint that comes back after the picture, and goes on with the first one's prompt.
+    assert len(optimised(webui, mark)) == (1 if webui.host is NEO else 2), "one per checkpoint"
     assert distance(on.image, plain.image) > 0.2
     assert distance(on.image, personalised(webui, "vitl").image) > 0.2
     assert distance(personalised(webui, "vitl", **refined).image, on.image) == 0
@@ -338,7 +340,8 @@ def test_a_textual_inversion_is_told_once_beside_a_part(webui: WebUI, assets: As
     prompt = f"a photo of {assets.textual_inversion.stem}"
     told = [
         re.search(
-            r"TI hashes: ([^\n]*?)(, [A-Z]|$)", personalised(webui, "vitl", knobs, prompt=prompt, steps=4).infotext
+            r"\bTI(?: hashes)?: ([^\n]*?)(, [A-Z]|$)",
+            personalised(webui, "vitl", knobs, prompt=prompt, steps=4).infotext,
         )
         for knobs in ({"steps": 3}, {"steps": 3, "guidance_start": 0.5})
     ]

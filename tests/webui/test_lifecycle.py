@@ -11,7 +11,7 @@ import pytest
 from aesthetic_clip.settings import KNOBS
 
 from .conftest import EXTENSION
-from .driver import TITLE, distance, forget, optimised, options, personalised, refusal
+from .driver import TITLE, XYZ, distance, forget, optimised, options, personalised, refusal
 from .webui import WebUI
 
 METHODS = """
@@ -60,9 +60,7 @@ def test_reload_ui(webui: WebUI) -> None:
         assert len(optimised(webui, mark)) == 1, "wrapped once, not twice"
         assert distance(webui.txt2img().image, plain.image) == 0
         labels = webui.run(
-            "from modules import scripts\n"
-            "grid = next(d.module for d in scripts.scripts_data if d.module.__name__ == 'xyz_grid.py')\n"
-            "result = [axis.label for axis in grid.axis_options if axis.label.startswith('[Aesthetic]')]"
+            XYZ + "result = [axis.label for axis in grid.axis_options if axis.label.startswith('[Aesthetic]')]"
         )
         assert len(labels) == len(set(labels)) == len(KNOBS)
 

@@ -351,7 +351,7 @@ def test_progress_says_that_it_personalises(webui: WebUI, page: Any, tmp_path: P
         page.press(f"{selector('txt2img', 'steps')} input[type=number]", "Tab")
         page.fill("#txt2img_prompt textarea", LONG_PROMPT)
         page.click("#txt2img_generate")
-        page.wait_for_selector(".progressDiv:has-text('Personalising the prompt: step')", timeout=60_000)
+        page.wait_for_selector(".progressDiv:has-text('Personalising the prompt, part 2 of ')", timeout=60_000)
         page.screenshot(path=str(tmp_path / "progress.png"))
         # A click on Interrupt ends it.
         page.click("#txt2img_interrupt")

@@ -192,7 +192,8 @@ def test_what_can_be_no_thumb_is_refused(
     with pytest.raises(RequestFailed) as refused:
         host.request(method, f"{TASTES}/{path}", {"image": images[0]} if body == "picture" else body)
     assert refused.value.status == status
-    assert said in json.loads(refused.value.body)["detail"]
+    # Newer releases of pydantic begin with a capital.
+    assert said.lower() in json.loads(refused.value.body)["detail"].lower()
     assert not (shelf / "new.safetensors").exists()
 
 

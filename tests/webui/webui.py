@@ -45,7 +45,9 @@ UI_DEFAULTS: dict[str, Any] = {
     for tab in ("txt2img", "img2img")
     for label, value in (("Width", 64), ("Height", 64), ("Batch count", 1))
 } | {
-    f"customscript/sampler.py/{tab}/{label}/value": value
+    # Classic has them in no script.
+    f"{place}{tab}/{label}/value": value
+    for place in ("customscript/sampler.py/", "")
     for tab in ("txt2img", "img2img")
     for label, value in (("Sampling steps", 4), ("Sampling method", "Euler"))
 }
@@ -310,9 +312,6 @@ class WebUI:
 
     # --- generation ---
 
-    def options(self) -> dict[str, Any]:
-        return self.get("/sdapi/v1/options")
-
     def set_options(self, **values: Any) -> None:
         """As the settings page does it: the API may not set where the extension's files are."""
         own = {name: values.pop(name) for name in list(values) if name.startswith("aesthetic_")}
@@ -326,7 +325,12 @@ class WebUI:
         """Load a checkpoint by its name without extension and keep it selected."""
         self.set_options(sd_model_checkpoint=self.title(checkpoint))
         if self.host.lazy:
-            self.run("from modules import sd_models\nsd_models.forge_model_reload()")
+            # Else the next job would empty the host's caches and put its own conditioning into none.
+            self.run(
+                "from modules import processing, sd_models\n"
+                "sd_models.forge_model_reload()\n"
+                "processing.need_global_unload = False"
+            )
 
     def title(self, checkpoint: str) -> str:
         """The host's title of a checkpoint, which the refiner and options accept."""

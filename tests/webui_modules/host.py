@@ -40,6 +40,7 @@ _PAGE = (
     "modules.ui_components",
     "modules.ui_tempdir",
     "modules.ui_extra_networks",
+    "modules.ui_extra_networks_user_metadata",
     "modules.infotext_utils",
     "modules.generation_parameters_copypaste",
     "modules.call_queue",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from ..support.elsewhere import DEVICE, SecondDevice
 from ..support.towers import encode, transformers_tower
 from .host import Host
 
@@ -91,3 +92,14 @@ def test_a_model_without_a_clip_is_told_by_its_name(host: Host, engines: dict[st
     chroma = type("Chroma", (SimpleNamespace,), {})(**vars(model(**engines)))
     with pytest.raises(Exception, match="It is a Chroma whose prompt is read by no CLIP text encoder"):
         host.extension("hosts.a1111.families.encoders").host_encoders(chroma)
+
+
+def test_a_tower_computes_where_the_manager_says(host: Host, manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where its weights are: single layers may be left in main memory, or all of them."""
+    monkeypatch.setattr(manager, "text_encoder_device", lambda: DEVICE)
+    (found,) = host.extension("hosts.a1111.families.encoders").host_encoders(
+        model(text_processing_engine_g=engine(tower(64)))
+    )
+    with SecondDevice():
+        ids = found.token_ids("a cat")
+        assert ids.device == found.encoder.device == found.encoder.text_feature(ids).device == DEVICE

@@ -7,10 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from .. import WIDTH as WIDTH
 from ..world import COLOURS, LOOKS, SHAPES, SIZE
-
-WIDTH = 64
-"""Of the text tower, and of the features that pictures and texts are compared in."""
 
 VAE_GROUPS = 4
 VAE_CHANNELS = (16, 32, 64, 64)

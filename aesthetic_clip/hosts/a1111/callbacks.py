@@ -8,7 +8,7 @@ from typing import Any
 from modules import script_callbacks, scripts
 
 from ...embeddings.presets import offer
-from . import api, console, extra_networks, hook, options, script_arguments, tab, thumbs, xyz
+from . import api, console, extra_networks, hook, options, script_arguments, tab, thumbs, trying, xyz
 from .script import rival
 
 
@@ -27,10 +27,10 @@ def _register() -> None:
         offer(options.OWN_PRESETS)
         hook.install()
         script_callbacks.on_before_ui(_before_ui)
-        send, rows = tab.SendButtons(), thumbs.ThumbRows()
-        script_callbacks.on_after_component(send.after_component)
-        script_callbacks.on_after_component(rows.after_component)
-        script_callbacks.on_ui_tabs(lambda: tab.build(send, rows))
+        send, rows, fields = tab.SendButtons(), thumbs.ThumbRows(), trying.Fields()
+        for parts in (send, rows, fields):
+            script_callbacks.on_after_component(parts.after_component)
+        script_callbacks.on_ui_tabs(lambda: tab.build(send, rows, fields))
         script_callbacks.on_app_started(_app_started)
     script_callbacks.on_ui_settings(options.register)
     script_callbacks.on_script_unloaded(_unloaded)

@@ -62,13 +62,15 @@ class Conditioning:
     @contextlib.contextmanager
     def _hooked(self, model: Any) -> Iterator[None]:
         hosts = host_encoders(model)
-        session = Session(self.taste, hosts, "checkpoint", options.memory(), _watch, self.memo)
+        session = Session(self.taste, hosts, "checkpoint", options.memory(), _watch, self.memo, options.bf16())
         self.report = session.report
         checkpoint = getattr(model, "sd_checkpoint_info", None)
         with contextlib.ExitStack() as stack:
             for host in session.fitting(hosts):
                 stand_in = _StandIn(self, session, host, checkpoint)
                 stack.enter_context(_replaced(host.owner, host.encoding, stand_in))
+                if hasattr(host.reader, "process_texts"):
+                    stack.enter_context(_replaced(host.reader, "process_texts", stand_in.counting()))
             try:
                 yield
             finally:
@@ -126,6 +128,22 @@ class _StandIn:
         self.job, self.session, self.host, self.checkpoint = job, session, host, checkpoint
         self.ordinary: Callable[[Tensor], Any] = getattr(host.owner, host.encoding)
         self.settled = False
+        self.part = self.parts = 0
+
+    def counting(self) -> Callable[..., Any]:
+        """The host's method that divides texts into parts of 75 tokens, so that it is known how many there are."""
+        process_texts: Callable[..., Any] = self.host.reader.process_texts
+
+        def counted(texts: Any) -> Any:
+            result = process_texts(texts)
+            self.part, self.parts = 0, sum(self._filled(chunk) for chunks in result[0] for chunk in chunks)
+            return result
+
+        return counted
+
+    def _filled(self, chunk: Any) -> bool:
+        tokens, end = list(getattr(chunk, "tokens", ())), self.host.reader.id_end
+        return end in tokens and tokens.index(end) > 1
 
     def __call__(self, tokens: Tensor) -> Any:
         """What the WebUI expects for ids (B, T)."""
@@ -155,6 +173,7 @@ class _StandIn:
         return self.host.read(self.ordinary(one))
 
     def _personalised(self, chunk: Chunk, fixes: Sequence[Any], layers: Layers) -> Encoded:
+        self.part += 1
         key = (self.checkpoint, self.host.fixes_key(fixes), shared.opts.CLIP_stop_at_last_layers, self.job.networks)
 
         def before_pass(_step: int) -> None:
@@ -163,6 +182,6 @@ class _StandIn:
             self.host.put_fixes([fixes])
 
         try:
-            return self.session.personalised(self.host, chunk, before_pass, key)
+            return self.session.personalised(self.host, chunk, before_pass, key, (self.part, self.parts))
         finally:
             self.host.put_fixes(None)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from modules import extra_networks, shared, ui_extra_networks
 
+from ...embeddings.fitting import misfit
+from ...embeddings.preferences import notes, preferred
 from ...embeddings.scan import Entry, is_text
 from ...errors import AestheticError
 from ...method.tags import TAG, tag_text
 from ...settings import BY_NAME
+from ...spaces import Space
 from . import options
+from .card_editor import CardEditor
+from .families.encoders import known_spaces
+from .shelf import INDEX
+
+_CARD_SIDE = 256
 
 
 class AestheticNetwork(extra_networks.ExtraNetwork):  # type: ignore[misc]
@@ -46,32 +55,68 @@ class AestheticPage(ui_extra_networks.ExtraNetworksPage):  # type: ignore[misc]
 
     def create_item(self, name: str, index: int | None = None, enable_filter: bool = True) -> dict[str, Any] | None:
         try:
-            return self._item(options.embeddings().entry(name), index)
+            entry = options.embeddings().entry(name)
         except AestheticError:
             return None
+        return self._item(entry, index, known_spaces(), options.hide_misfits() and enable_filter)
 
     def list_items(self) -> Iterator[dict[str, Any]]:
+        spaces, hiding = known_spaces(), options.hide_misfits()
         for index, entry in enumerate(options.embeddings().entries()):
-            if (item := self._item(entry, index)) is not None:
+            if (item := self._item(entry, index, spaces, hiding)) is not None:
                 yield item
 
-    def _item(self, entry: Entry, index: int | None) -> dict[str, Any] | None:
-        stem = str(entry.path)[: -len(entry.path.suffix)]
+    def read_user_metadata(self, item: dict[str, Any], use_cache: bool = True) -> None:
+        """What stands beside an embedding, when the WebUI wants to know it anew."""
+        with contextlib.suppress(AestheticError):
+            entry = options.embeddings().entry(item["name"])
+            item.update(self._written(entry, misfit(entry, known_spaces())))
+
+    def _item(
+        self, entry: Entry, index: int | None, spaces: Sequence[Space], hiding: bool = False
+    ) -> dict[str, Any] | None:
+        """A card; None if there is none.
+
+        Args:
+            spaces: the checkpoint's.
+            hiding: there is none for what does not fit it.
+        """
+        why = misfit(entry, spaces)
+        if why and hiding:
+            return None
+        stem = _stem(entry)
+        written = self._written(entry, why)
+        values = preferred(written["user_metadata"])
+        tag = tag_text(entry.name, knobs=values) if values else tag_text(entry.name, BY_NAME["weight"].default)
         try:
             return {
                 "name": entry.name,
-                "filename": str(entry.path),
+                "filename": entry.file,
                 "shorthash": "",
-                "preview": self.find_preview(stem),
-                "description": self.find_description(stem),
+                "preview": self.find_preview(stem) or INDEX.latest_liked(entry, _CARD_SIDE) or None,
                 # By name as well: what a folder's button searches for.
-                "search_terms": [self.search_terms_from_path(str(entry.path)), f"/{entry.name}"],
-                "prompt": ui_extra_networks.quote_js(tag_text(entry.name, BY_NAME["weight"].default)),
+                "search_terms": [self.search_terms_from_path(entry.file), f"/{entry.name}"],
+                "prompt": ui_extra_networks.quote_js(tag),
                 "local_preview": f"{stem}.preview.{shared.opts.samples_format}",
-                "sort_keys": {"default": index, **self.get_sort_keys(str(entry.path))},
+                "sort_keys": {"default": index, **self.get_sort_keys(entry.file)},
+                **written,
             }
         except OSError:  # its folder is gone since it was listed
             return None
+
+    def _written(self, entry: Entry, why: str) -> dict[str, Any]:
+        """What people wrote on a card; before its description stands why it does not fit."""
+        found = notes(entry)
+        written = found.get("description")
+        said = written if isinstance(written, str) else self.find_description(_stem(entry)) or ""
+        return {
+            # Never nothing: the WebUI's editor would take what the card says for what people wrote.
+            "user_metadata": {**found, "description": said},
+            "description": "\n".join(filter(None, [why and f"⚠ {why}", said])),
+        }
+
+    def create_user_metadata_editor(self, ui: Any, tabname: str) -> Any:
+        return CardEditor(ui, tabname, self)
 
     def create_item_html(self, tabname: str, item: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         # The WebUI's templates take these two as HTML.
@@ -118,6 +163,10 @@ class AestheticPage(ui_extra_networks.ExtraNetworksPage):  # type: ignore[misc]
     def allowed_directories_for_previews(self) -> list[str]:
         # The WebUI shows them on its page, so they have to be texts.
         return [os.fspath(folder) for folder in options.embeddings().folders if is_text(os.fspath(folder))]
+
+
+def _stem(entry: Entry) -> str:
+    return entry.file[: -len(entry.path.suffix)]
 
 
 def register() -> None:

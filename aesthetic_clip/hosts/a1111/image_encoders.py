@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from modules import devices
 
+from ...demo import own_image_encoder
 from ...progress import Progress
 from ...spaces import Space
 from . import options
@@ -31,7 +32,7 @@ def image_encoder(space: Space, download: bool, progress: Progress) -> ImageEnco
 
     return load_encoder(
         space,
-        options.encoder_path(space),
+        options.encoder_path(space) or own_image_encoder(space),
         [options.models_folder(), *options.clip_folders()],
         devices.device,
         lambda size, what: download,

@@ -20,7 +20,7 @@ from ...pages.thumbs import ThumbsHost
 from ...progress import Progress, silent
 from ...spaces import Space
 from . import options
-from .families.encoders import loaded_model, model_spaces
+from .families.encoders import known_spaces, loaded_model, model_spaces
 from .image_encoders import image_encoder
 from .remedies import REMEDIES
 
@@ -163,5 +163,5 @@ def load(name: str) -> Embedding:
     return library.load(name)
 
 
-HOST = ThumbsHost(options.embeddings, look, fetch, keep, REMEDIES)
+HOST = ThumbsHost(options.embeddings, look, fetch, keep, known_spaces, REMEDIES)
 """What pages need to take pictures."""

@@ -23,6 +23,8 @@ _FOLDER = "aesthetic_embeddings_dir"
 _PROJECTION = "aesthetic_text_projection"
 _SIMILARITY = "aesthetic_similarity_infotext"
 _MEMORY = "aesthetic_memory"
+_BF16 = "aesthetic_bf16"
+_HIDE_MISFITS = "aesthetic_hide_misfits"
 _FIRST_PRESET = "aesthetic_first_preset"
 _FIRST_EMBEDDING = "aesthetic_first_embedding"
 _ENCODERS = {space: f"aesthetic_image_encoder_{space.dim}" for space in PUBLISHED}
@@ -44,6 +46,12 @@ def register() -> None:
         "empty: the Hugging Face cache, ViT-L-14.pt, or a 2.4 MB download when first needed",
     )
     _add(_SIMILARITY, False, "Write the similarity before and after into the picture's parameters")
+    _add(
+        _HIDE_MISFITS,
+        False,
+        "Hide the cards of embeddings that do not fit the loaded checkpoint",
+        "their refresh button brings those of another checkpoint; otherwise such cards say so",
+    )
     shared.opts.add_option(
         _FIRST_PRESET,
         shared.OptionInfo(
@@ -68,6 +76,12 @@ def register() -> None:
             "Low keeps the optimiser's state in main memory, Lowest nowhere: slower, the same picture; "
             "Automatic takes Fast where it fits, and the console says which it was"
         ),
+    )
+    _add(
+        _BF16,
+        False,
+        "Multiply in bf16 while a prompt is personalised",
+        "faster where the processor can (AVX-512 BF16, AMX; TF32 on NVIDIA cards); the picture differs a little",
     )
     for space, key in _ENCODERS.items():
         _add(
@@ -173,10 +187,20 @@ def similarity_in_infotext() -> bool:
     return bool(getattr(shared.opts, _SIMILARITY, False))
 
 
+def hide_misfits() -> bool:
+    """Whether embeddings that do not fit the loaded checkpoint have no cards."""
+    return bool(getattr(shared.opts, _HIDE_MISFITS, False))
+
+
 def memory() -> Memory:
     """Where the optimiser's state is."""
     chosen = getattr(shared.opts, _MEMORY, None)
     return Memory(chosen) if chosen in {mode.value for mode in Memory} else Memory.AUTOMATIC
+
+
+def bf16() -> bool:
+    """Whether matrices may be multiplied by way of bf16 in the optimisation."""
+    return bool(getattr(shared.opts, _BF16, False))
 
 
 def _text(key: str) -> str:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modules import extensions, scripts, ui_common
 
+from ...embeddings.preferences import brought_by
 from ...errors import AestheticError
 from ...pages import accordion, picker, presets, thumbs
+from ...pages.trying import Trying
+from ...pages.trying import build as build_trying
 from ...settings import BY_NAME, KNOBS, NO_EMBEDDING, Knob, Settings, pasted
 from . import hook, looking, options, switch, xyz
+from .batch import pick_for_batch
 from .remedies import REMEDIES
 from .script_arguments import TITLE, without_switch
+from .shelf import INDEX
 
 
 def rival() -> str:
@@ -27,8 +32,18 @@ def rival() -> str:
     return ""
 
 
+class Value(NamedTuple):
+    """What a control was made with."""
+
+    value: object
+
+
 class AestheticScript(scripts.Script):  # type: ignore[misc]
     """Title and first eight arguments are those of the WebUI's first extension, so that its API clients go on working."""
+
+    _made_with: Sequence[Value] = ()
+    trying: Trying | None = None
+    """What offers the demonstration in the accordion."""
 
     def title(self) -> str:
         return TITLE
@@ -37,11 +52,19 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
+        # For the API the WebUI makes each script's controls twice more, reads their values and throws them away.
+        if self._made_with:
+            return list(self._made_with)
+        controls = self._build()
+        self._made_with = [Value(control.value) for control in controls]
+        return controls
+
+    def _build(self) -> list[Any]:
         def refresh_button(dropdown: Any, name: str) -> Any:
             return ui_common.create_refresh_button(
                 dropdown,
                 lambda: None,
-                lambda: {"choices": picker.choices(options.embeddings().names(), BY_NAME[name])},
+                lambda: {"choices": picker.choices(INDEX.names(), BY_NAME[name])},
                 self.elem_id(f"refresh_{name}"),
             )
 
@@ -51,10 +74,19 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
         def dropped(controls: Mapping[str, Any]) -> None:
             if not rival():
                 thumbs.drop_form(controls["embedding"], self.elem_id, looking.HOST)
+                if not self.is_img2img:
+                    self.trying = build_trying(self.elem_id, shown=False)
 
         names = options.embeddings().names()
         controls = accordion.settings_accordion(
-            names, self.elem_id, refresh_button, rival(), more=own_presets, below=dropped, around=switch.switched
+            names,
+            self.elem_id,
+            refresh_button,
+            rival(),
+            more=own_presets,
+            below=dropped,
+            preferred=lambda name: brought_by(options.embeddings(), name),
+            around=switch.switched,
         )
         *knobs, turned_on = controls
         embedding = next(control for control, knob in zip(knobs, KNOBS) if knob.name == "embedding")
@@ -80,7 +112,7 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
 
     def before_process_batch(self, p: Any, *values: object, **batch: Any) -> None:
         if not rival() and not p.disable_extra_networks:
-            hook.pick_for_batch(p, batch["batch_number"])
+            pick_for_batch(p, batch["batch_number"])
 
 
 def _paste(knob: Knob) -> Callable[[dict[str, Any]], object]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import torch
+from gradio.context import Context
 from modules import call_queue, devices, scripts, ui_components
 from torch import Tensor
 
 from ...create.limits import MAX_SENT
 from ...errors import AestheticError
 from ...method.session import text_feature
-from ...pages import presets, tab, thumbs
+from ...pages import picker, presets, tab, thumbs, trying
 from ...printable import printable
 from ...settings import KNOBS
 from ...spaces import Space
@@ -23,7 +25,10 @@ from .gallery import first_picture, gallery_file
 from .image_encoders import image_encoder
 from .jobs import Jobs, show_progress
 from .remedies import REMEDIES
+from .shelf import INDEX
 from .thumbs import ThumbRows
+from .trying import HOST as TRY_HOST
+from .trying import Fields
 
 SEND_BESIDE = {f"{name}_send_to_extras": name for name in ("txt2img", "img2img")}
 _GALLERIES = {f"{name}_gallery": name for name in ("txt2img", "img2img")}
@@ -72,25 +77,54 @@ def _sent(before: object, items: object, info: object) -> Any:
     return pictures, gr.update(open=True)
 
 
-def build(send: SendButtons, rows: ThumbRows) -> list[tuple[Any, str, str]]:
+class Page:
+    """What the WebUI takes for a tab's ``gr.Blocks``; it is built where it is rendered, in the WebUI's own.
+
+    A ``gr.Blocks`` of its own would make a web application that nobody asks for, 15 ms of the start.
+
+    Attributes:
+        children: what is in it, for the WebUI's table of stored defaults.
+    """
+
+    def __init__(self, fill: Callable[[Any], None]) -> None:
+        self._fill = fill
+        self.children: list[Any] = []
+
+    def render(self) -> None:
+        place = Context.block
+        before = len(place.children)
+        self._fill(Context.root_block)
+        self.children = place.children[before:]
+
+
+def build(send: SendButtons, rows: ThumbRows, fields: Fields) -> list[tuple[Any, str, str]]:
     """The tab, for the callback ``on_ui_tabs``."""
-    with gr.Blocks(analytics_enabled=False) as page:
-        accordions = _accordions()
+
+    def fill(page: Any) -> None:
+        own = _scripts()
+        accordions = {name: script.controls for name, script in own.items()}
         lists = [
             (c, knob) for controls in accordions.values() for c, knob in zip(controls, KNOBS) if knob.names_embedding
         ]
-        built = tab.build(_host(), lists)
+        built = tab.build(_host(), picker.lists(INDEX, lists))
         send.connect(built)
         rows.connect(
             built, {name: dict(zip((knob.name for knob in KNOBS), controls)) for name, controls in accordions.items()}
         )
+        offers = [(offer, True) for offer in [built.library.trying] if offer]
+        offers += [(script.trying, False) for script in own.values() if script.trying]
+        if "txt2img" in accordions:
+            chooser = next(c for c, knob in zip(accordions["txt2img"], KNOBS) if knob.name == "embedding")
+            fields.connect(built, [offer for offer, _ in offers], chooser)
+        trying.follow(page, TRY_HOST, offers, queue=False)
         # What the page is built with stays as it was at the start of the WebUI.
         built.follow(page, queue=False)
         for controls in accordions.values():
             presets.begin_with(page, controls, options.first_preset, queue=False)
         chosen = [control for control, knob in lists if knob.name == "embedding"]
         thumbs.follow(page, options.embeddings, list(rows.rows.values()), chosen, options.first_embedding, queue=False)
-    return [(page, tab.TITLE, tab.ID)]
+
+    return [(Page(fill), tab.TITLE, tab.ID)]
 
 
 def _host() -> tab.TabHost:
@@ -107,13 +141,14 @@ def _host() -> tab.TabHost:
         submit_js="aestheticCreate",
         folders_allowed=options.paths_allowed(),
         remedies=REMEDIES,
+        demonstration=True,
     )
 
 
-def _accordions() -> dict[str, list[Any]]:
-    """The controls of txt2img and of img2img on this page, in the order of the knobs."""
+def _scripts() -> dict[str, Any]:
+    """This extension's script of txt2img and of img2img on this page."""
     return {
-        name: script.controls
+        name: script
         for name, runner in (("txt2img", scripts.scripts_txt2img), ("img2img", scripts.scripts_img2img))
         for script in runner.alwayson_scripts
         if script.controls and Path(script.filename).parents[1] == options.EXTENSION

@@ -10,7 +10,7 @@ from modules import ui_components
 from ...create.sources import Source
 from ...pages import tab, thumbs
 from ...pages.forms import Field
-from . import looking
+from . import looking, twins
 from .gallery import selected_file
 
 _GENERATING = ("txt2img", "img2img")
@@ -24,6 +24,7 @@ class ThumbRows:
     def __init__(self) -> None:
         self._galleries: dict[str, Any] = {}
         self._infos: dict[str, Any] = {}
+        self._twins: dict[str, twins.Twin] = {}
         self.rows: dict[str, thumbs.Thumbs] = {}
 
     def after_component(self, component: Any, elem_id: str | None = None, **_: Any) -> None:
@@ -36,6 +37,8 @@ class ThumbRows:
             elif elem_id == f"image_buttons_{name}":
                 # It has just been made, and what comes now stands under it.
                 self.rows[name] = thumbs.build(_button, f"{name}_aesthetic", this=name in _GENERATING)
+                if name in _GENERATING:
+                    self._twins[name] = twins.build(name)
 
     def connect(self, built: tab.Tab, accordions: Mapping[str, Mapping[str, Any]]) -> None:
         """Make the rows work.
@@ -50,6 +53,9 @@ class ThumbRows:
             parts = [shown[name] for shown in (self._galleries, self._infos) if name in shown]
             picture: Field[Source] = Field(parts, selected_file)
             row.connect(looking.HOST, [picture], built.lists, accordions.get(name, {}).get("embedding"), js=_SELECTED)
+        for name, twin in self._twins.items():
+            if name in self._galleries and name in self._infos:
+                twin.connect(self._galleries[name], self._infos[name])
 
 
 def _button(text: str, elem_id: str, hint: str) -> Any:

@@ -36,6 +36,7 @@ class Generator:
         config: folder or hub id of a pipeline of the same kind, for a model in one file.
         text_tower: the CLIP that the first text encoder came from, where the model lacks a part of it.
         memory: where the optimiser's state is while a prompt is personalised.
+        bf16: whether matrices are multiplied by way of bf16 meanwhile, where the processor can.
 
     Raises:
         AestheticError: the model can't be loaded.
@@ -49,9 +50,10 @@ class Generator:
         config: str | None = None,
         text_tower: Path | None = None,
         memory: Memory = Memory.AUTOMATIC,
+        bf16: bool = False,
     ) -> None:
         self.model = model
-        self.memory = memory
+        self.memory, self.bf16 = memory, bf16
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.float16 if half and self.device.startswith("cuda") else torch.float32
         self.pipe: Any = load_pipeline(model, self.device, dtype, config)
@@ -155,6 +157,7 @@ class Generator:
             clip_skip=clip_skip - 1 or None,
             text_tower=self.text_tower,
             memory=self.memory,
+            bf16=self.bf16,
             progress=progress,
         )
 

@@ -45,6 +45,7 @@ def encode_prompts(
     text_tower: Path | str | None = None,
     seed: int = 0,
     memory: Memory = Memory.AUTOMATIC,
+    bf16: bool = False,
     progress: Progress = silent,
 ) -> PromptEmbeddings:
     """Encode prompts as ``pipe`` does, personalised (Gallego 2022, arXiv 2209.12330).
@@ -75,6 +76,7 @@ def encode_prompts(
         text_tower: file or folder of the CLIP that the first text encoder came from.
         seed: of the first picture, counted up, where a name leaves a choice (``a|b``, ``warm*``): see :func:`picked`.
         memory: where the optimiser's state is; the numbers are the same.
+        bf16: in the optimisation, matrices are multiplied by way of bf16 where the processor can; not quite the same.
         progress: told the steps done and the steps in all; may raise to stop.
 
     Raises:
@@ -104,7 +106,7 @@ def encode_prompts(
             outputs = _encode(pipe if clip_skip is None else private, plain, negatives, guidance, clip_skip)
             nothing: tuple[dict[str, Any], ...] = tuple({} for _ in texts)
             return PromptEmbeddings(**_named(outputs), similarities=nothing, found=nothing)
-        works = [_Work(private, encoders, it, guidance, clip_skip, memory) for it in tastes]
+        works = [_Work(private, encoders, it, guidance, clip_skip, memory, bf16) for it in tastes]
         total, before, rows = sum(work.steps for work in works), 0, []
         for i, (work, text) in enumerate(zip(works, plain)):
             negative = None if negatives is None else negatives[i]
@@ -228,9 +230,10 @@ class _Work:
         guidance: bool,
         clip_skip: int | None,
         memory: Memory,
+        bf16: bool,
     ) -> None:
         self.pipe, self.encoders, self.guidance, self.clip_skip = pipe, encoders, guidance, clip_skip
-        self.session = None if taste is None else Session(taste, encoders, memory=memory)
+        self.session = None if taste is None else Session(taste, encoders, memory=memory, bf16=bf16)
         self.steps, self.left_alone, self.sides = 0, [], [0]
         if self.session is not None and taste is not None:
             self.left_alone = self.session.report.left_alone

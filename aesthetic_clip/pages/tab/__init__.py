@@ -5,13 +5,11 @@ Knows gradio (3.41 to current) and the core; what only a host can do is handed i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from ...settings import Knob
 from ..forms import Job
 from ..picker import Lists, on_load
 from . import create_form, library_form, tastes_form
@@ -49,12 +47,12 @@ class Tab:
         on_load(page, fresh, list(outputs.values()), **more)
 
 
-def build(host: TabHost, elsewhere: Sequence[tuple[Any, Knob]]) -> Tab:
+def build(host: TabHost, lists: Lists) -> Tab:
     """Build the tab inside the current ``gr.Blocks``.
 
     Args:
         host: what only it can do.
-        elsewhere: dropdowns of embeddings on the same page and their knobs, which follow every change.
+        lists: those of embeddings on the same page, which follow every change.
     """
     with gr.Tabs(elem_id=f"{ID}_tabs"):
         with gr.TabItem("Create", id="create"):
@@ -63,7 +61,6 @@ def build(host: TabHost, elsewhere: Sequence[tuple[Any, Knob]]) -> Tab:
             library = library_form.build(host)
         with gr.TabItem("Tastes", id="tastes") as tastes_tab:
             tastes = tastes_form.build(host)
-    lists = Lists(host.library, elsewhere)
     library.follow(form.connect(lists))
     library.connect(lists)
     tastes.connect(lists)

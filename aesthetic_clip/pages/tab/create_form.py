@@ -16,6 +16,7 @@ from ...errors import AestheticError
 from ...spaces import PUBLISHED, space_named
 from .. import forms, messages
 from ..forms import Field, Form, Updates
+from ..markup import PRIMARY
 from ..picker import Lists
 from .host import ID, TabHost
 
@@ -166,7 +167,7 @@ def build(host: TabHost) -> CreateForm:
                     "Allow to download a missing image encoder", elem_id=f"{ID}_allow_download"
                 )
             with gr.Row():
-                start = gr.Button("Create embedding", variant="primary", elem_id=f"{ID}_start")
+                start = gr.Button("Create embedding", elem_id=f"{ID}_start", **PRIMARY)
                 stop = gr.Button("Interrupt", elem_id=f"{ID}_stop")
         with gr.Column(elem_id=f"{ID}_output"):
             gr.HTML(elem_id=f"{ID}_progress")

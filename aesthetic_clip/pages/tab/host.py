@@ -40,6 +40,7 @@ class TabHost:
         submit_js: name of the page's function that starts a job, if it has one.
         folders_allowed: whether people at the page may name folders of this machine.
         remedies: ways out in the host's words.
+        demonstration: whether the page offers to try the demonstration; the host connects what there is of it.
     """
 
     library: Callable[[], Library]
@@ -53,3 +54,4 @@ class TabHost:
     submit_js: str = ""
     folders_allowed: bool = True
     remedies: Mapping[Remedy, str] = field(default_factory=dict)
+    demonstration: bool = False

@@ -23,6 +23,8 @@ from ..heatmap import similarity_picture
 from ..markup import html
 from ..picker import Lists
 from ..table import Column, Row, Table
+from ..trying import Trying
+from ..trying import build as build_trying
 from .host import ID, TabHost
 
 # A file is read by gradio right after it was made; some more, for pages that ask at the same time.
@@ -58,6 +60,7 @@ class LibraryForm:
         buttons: by name.
         embeddings, trashed: tables of what there is.
         message, picture, file: what is shown.
+        trying: what offers the demonstration, if the host wants it.
     """
 
     host: TabHost
@@ -68,6 +71,7 @@ class LibraryForm:
     message: Any
     picture: Any
     file: Any
+    trying: Trying | None
 
     @property
     def tables(self) -> dict[str, Any]:
@@ -214,6 +218,10 @@ def build(host: TabHost) -> LibraryForm:
                     "The trash is empty.",
                 )
                 button("restore", "Restore")
+            trying = None
+            if host.demonstration:
+                with gr.Accordion("The demonstration", open=False, elem_id=f"{ID}_try_accordion"):
+                    trying = build_trying(lambda name: f"{ID}_{name}", shown=True)
             with gr.Accordion("The paper's embeddings", open=False, elem_id=f"{ID}_paper_accordion"):
                 gr.HTML(messages.origins(REPOSITORY, CATALOGUE))
                 button("download", "Download the paper's embeddings")
@@ -227,7 +235,7 @@ def build(host: TabHost) -> LibraryForm:
                 "There are no embeddings yet: make one in the tab Create, or download the paper's.",
             )
     fields.update(chosen=embeddings.chosen, view=embeddings.view, trashed=trashed.chosen, trash_view=trashed.view)
-    return LibraryForm(host, fields, buttons, embeddings, trashed, message, picture, file)
+    return LibraryForm(host, fields, buttons, embeddings, trashed, message, picture, file, trying)
 
 
 def _rows(library: Library) -> list[Row]:

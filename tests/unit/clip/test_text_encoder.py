@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 from aesthetic_clip.clip.text_encoder import TextEncoder, TransformersTextEncoder, lock_of, locked
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.geometry import unit
+from aesthetic_clip.method.memory import Memory
 from aesthetic_clip.method.optimize import optimize
 from aesthetic_clip.method.targets import Toward
 
+from ...support.elsewhere import DEVICE, Elsewhere, SecondDevice
 from ...support.towers import PROMPT, TOWERS, encode, pad_id, padded, plain_method, transformers_tower
 
 STEPS, LR = 4, 1e-3
@@ -260,3 +263,31 @@ def test_one_transfer_to_the_device_for_all_steps(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch, "tensor", counted)
     optimize(encoder, ids, Toward(TARGET), STEPS, LR)
     assert len(made) <= passes
+
+
+# Another device than that of the weights
+
+
+@pytest.mark.parametrize("memory", [Memory.FAST, Memory.LOW, Memory.LOWEST], ids=lambda memory: memory.value)
+def test_all_goes_to_the_device_where_it_computes(encoder: TextEncoder, memory: Memory) -> None:
+    """A host may keep the weights in main memory, or some of them, and hands the ids over on the CPU."""
+    prompt = torch.tensor(PROMPT)
+    ids = padded(PROMPT, pad_id(encoder))[None]
+
+    def personalised(device: torch.device) -> tuple[tuple[float, ...], list[Tensor]]:
+        tower = type(encoder)(encoder.module, encoder.projection, device=device)  # type: ignore[call-arg, arg-type]
+        made = optimize(tower, prompt, Toward(TARGET), STEPS, LR, memory=memory)
+        # What is not trained the host's layers bring along by themselves.
+        weights = replace(tower.in_own_precision(made.weights), fixed=made.weights.fixed)
+        with torch.no_grad():
+            hidden = tower.call(tower.hidden_state, weights, ids.to(device))
+        return made.similarities, [tower.text_feature(prompt), hidden, *weights.tensors()]
+
+    expected, here = personalised(torch.device("cpu"))
+    with SecondDevice():
+        got, there = personalised(DEVICE)
+    # Attention is added up in another order there.
+    assert got == pytest.approx(expected, abs=1e-5)
+    assert all(isinstance(one, Elsewhere) for one in there)
+    for one, other in zip(here[:2], there):
+        assert torch.allclose(one, other.inner, atol=1e-3)  # type: ignore[attr-defined, arg-type]

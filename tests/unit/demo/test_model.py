@@ -10,8 +10,8 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from aesthetic_clip.demo import LR, MODEL, loading, world
-from aesthetic_clip.demo.lab import export, measure, train
+from aesthetic_clip.demo import LR, MODEL, export, loading, world
+from aesthetic_clip.demo.lab import measure, train
 from aesthetic_clip.demo.lab.architecture import Classifier
 from aesthetic_clip.demo.lab.bench import Bench, Condition
 from aesthetic_clip.hosts.diffusers.prompts import encode_prompts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import io
 import multiprocessing
@@ -233,6 +234,31 @@ def test_a_renamed_trashed_or_moved_profile_goes_on_where_it_was(lib: Library) -
     seen_from_elsewhere = open_library([lib.folders[1], lib.folders[0]])
     seen_from_elsewhere.move_home("restored")
     assert rate(seen_from_elsewhere, "restored", picture(5), LIKED).profile.counts == Counts(4, 1)
+
+
+@pytest.mark.parametrize("other_disk", [False, True])
+def test_a_profile_that_moves_home_takes_its_pictures_along(
+    lib: Library, other_disk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    like(lib, 1, 2)
+    digest = lib.load(NAME).digest
+    old, home = lib.folders
+    rename = os.rename
+
+    def refused(source: Path, target: Path) -> None:
+        if Path(source).parent.parent != Path(target).parent.parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target)
+
+    if other_disk:
+        monkeypatch.setattr(os, "rename", refused)
+    seen_from_elsewhere = open_library([home, old])
+    seen_from_elsewhere.move_home(NAME)
+    assert not list((old / profiles.FOLDER).iterdir())
+    alone = open_library([home])
+    assert alone.load(NAME).digest == digest
+    assert len(profiles.pictures(alone, NAME)) == 2
+    assert rate(alone, NAME, picture(5), LIKED).profile.counts == Counts(3, 0)
 
 
 def test_a_note_stays(lib: Library) -> None:

@@ -331,7 +331,7 @@ def test_nothing_at_home_is_overwritten(lib: Library) -> None:
 
 @pytest.fixture(autouse=True)
 def _tidy_each_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("aesthetic_clip.embeddings.library._tidied", {})
+    monkeypatch.setattr("aesthetic_clip.embeddings.bins._tidied", {})
     yield
 
 
@@ -345,7 +345,7 @@ def test_what_kills_leave_in_the_trash_is_tidied(lib: Library) -> None:
     (half / ".aesthetic-0123456789abcdef.tmp").write_bytes(b"half")
     fresh = open_library(lib.folders)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aesthetic_clip.embeddings.library._tidied", {})
+        patch.setattr("aesthetic_clip.embeddings.bins._tidied", {})
         fresh.save_new(embedding(), "b")
     assert len(list((lib.folders[0] / TRASH).iterdir())) == 1
     assert [one.name for one in lib.trashed()] == ["a"]

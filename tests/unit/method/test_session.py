@@ -151,6 +151,10 @@ def test_progress_tells_the_steps_and_stops_them(host: BareHost) -> None:
         (0, 2, "Personalising the prompt: step 1 of 2"),
         (1, 2, "Personalising the prompt: step 2 of 2"),
     ]
+    told.clear()
+    with pytest.raises(Interrupted):
+        session.personalised(host, chunk(host), part=(2, 11))
+    assert told[0][2] == "Personalising the prompt, part 2 of 11: step 1 of 2"
     assert not session.memo
     assert not session.report.similarities
     assert all(torch.equal(before[name], tensor) for name, tensor in host.encoder.module.state_dict().items())

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from aesthetic_clip.embeddings.names import listed
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.method.tags import TAG, Tag, parse_tag, refuse_scheduled_tags, tag_text
+from aesthetic_clip.settings import PRESETS
 
 # As in the WebUI 1.10.1: modules/extra_networks.py, modules/processing_scripts/comments.py, javascript/extraNetworks.js.
 EXTRA_NETWORK = re.compile(r"<(\w+):([^>]+)>")
@@ -55,6 +56,10 @@ def test_a_card_names_exactly_its_embedding(file_name: str) -> None:
     # A second click takes it out again.
     assert CARD.fullmatch(text)
     assert "\n" not in text
+    preferring = tag_text(name, knobs={"preset": "Subtle", "strength": 0.3})
+    assert typed_and_read(f"a cat {preferring}, a dog") == [Tag(name, None, {"preset": "Subtle", "strength": 0.3})]
+    # There the WebUI takes it for a pattern.
+    assert re.sub(f"((?: )?{preferring})", "", f"a cat {preferring} {text}") == f"a cat {text}"
 
 
 @pytest.mark.parametrize(
@@ -162,3 +167,10 @@ def test_a_tag_in_very_many_brackets_is_refused() -> None:
     refuse_scheduled_tags("(a" * 20 + "<aesthetic:one>" + ")" * 20)
     with pytest.raises(AestheticError, match="more than 20 brackets"):
         refuse_scheduled_tags("(a" * 50 + "<aesthetic:one>" + ")" * 50)
+
+
+def test_a_preset_of_ones_own_that_begins_with_a_digit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PRESETS, "own", lambda: {"2 tastes": {"strength": 0.3}})
+    text = tag_text("warm", knobs={"preset": "2 tastes"})
+    assert text == "<aesthetic:warm:preset=2 tastes>"
+    assert typed_and_read(text) == [Tag("warm", None, {"preset": "2 tastes"})]

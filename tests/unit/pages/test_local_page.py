@@ -117,10 +117,18 @@ class LocalPage:
 
     def choose_rows(self, *names: str) -> None:
         """In the library's table: the first by a click on its row, the others by a tick."""
-        for number, name in enumerate(names):
-            row = self.page.locator(f"#{TAB}_table tr[data-aesthetic-row='{name}']").first
-            (row.get_by_role("checkbox") if number else row.locator("td").nth(2)).click()
-        self.page.locator(f"#{TAB}_table").get_by_text(f"Chosen ({len(names)}): {', '.join(names)}").first.wait_for()
+        said = self.page.locator(f"#{TAB}_table").get_by_text(f"Chosen ({len(names)}): {', '.join(names)}").first
+
+        def chosen() -> bool:
+            for number, name in enumerate(names):
+                row = self.page.locator(f"#{TAB}_table tr[data-aesthetic-row='{name}']").first
+                (row.get_by_role("checkbox") if number else row.locator("td").nth(2)).click()
+            # A table that is drawn anew at this moment, as when the page was just opened, drops a click.
+            with contextlib.suppress(AssertionError):
+                wait_until(said.is_visible, limit=10)
+            return bool(said.is_visible())
+
+        wait_until(chosen, lambda: f"{names} can't be chosen", limit=60)
 
     def show(self, tab_name: str) -> None:
         # gradio 3's tabs are plain buttons.

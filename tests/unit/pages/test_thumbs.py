@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,17 @@ from aesthetic_clip.create.sources import Source
 from aesthetic_clip.embeddings import profiles
 from aesthetic_clip.embeddings.library import Library, open_library
 from aesthetic_clip.embeddings.profiles import Counts, Opinion, Outcome, Picture, Profile
-from aesthetic_clip.errors import AestheticError, Remedy
+from aesthetic_clip.errors import AestheticError, Interrupted, Remedy
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.pages import forms, thumbs
+from aesthetic_clip.pages.index import Index
 from aesthetic_clip.pages.local_page import ID
 from aesthetic_clip.pages.picker import Lists
 from aesthetic_clip.pages.tab import ID as TAB
 from aesthetic_clip.pages.tab import TITLE
 from aesthetic_clip.pages.thumbs import ThumbsHost
-from aesthetic_clip.spaces import VIT_L
+from aesthetic_clip.progress import Progress
+from aesthetic_clip.spaces import VIT_BIGG, VIT_L, Space
 
 from .test_local_page import CHROMIUM, LocalPage, browser, local_page, serve
 
@@ -59,12 +64,18 @@ def test_a_line_says_what_happened(before: Opinion | None, after: Opinion | None
 class Row:
     """The row's handlers, called without a browser."""
 
-    def __init__(self, library: Library, look: Callable[[Source], Picture]) -> None:
+    def __init__(
+        self,
+        library: Library,
+        look: Callable[[Source], Picture],
+        fetch: Callable[[Progress], object] = lambda progress: None,
+        spaces: Sequence[Space] = (),
+    ) -> None:
         with gr.Blocks() as self.blocks:
             shown = gr.Image()
             row = thumbs.build(lambda text, elem_id, hint: gr.Button(text, elem_id=elem_id), "row", this=False)
-            lists = Lists(lambda: library, [])
-            host = ThumbsHost(lambda: library, look, lambda: None, lambda picture: "")
+            lists = Lists(Index(lambda: library, list), [], gr.Textbox())
+            host = ThumbsHost(lambda: library, look, fetch, lambda picture: "", lambda: spaces)
             row.connect(host, [forms.picture("After", shown)], lists)
 
     def rate(self, picture: object, name: object, number: int = 0) -> dict[str, Any]:
@@ -74,6 +85,22 @@ class Row:
         function, outputs = [(f.fn, d["outputs"]) for f, d in dependencies if len(d["inputs"]) == 2][number]
         answers = function(picture, name)
         return {str(self.blocks.blocks[out].elem_id): answer for out, answer in zip(outputs, answers)}
+
+    def function(self, elem_id: str, then: bool = False) -> Callable[..., Any]:
+        """What is called when a button is pressed, or when that has been answered."""
+        fns = self.blocks.fns.values() if isinstance(self.blocks.fns, dict) else self.blocks.fns
+        button = next(one for one in self.blocks.blocks.values() if one.elem_id == elem_id)
+        dependencies = self.blocks.config["dependencies"]
+        pressed = next(n for n, one in enumerate(dependencies) if _begins(one, button._id))
+        return [function.fn for function in fns][pressed + then]
+
+
+def _begins(dependency: dict[str, Any], component: int) -> bool:
+    """Whether an event of gradio's table is a press of a button; its releases say so differently."""
+    return any(
+        target == component or (isinstance(target, (list, tuple)) and target[0] == component)
+        for target in dependency["targets"]
+    )
 
 
 def fake_look(source: Source) -> Picture:
@@ -119,6 +146,38 @@ def test_a_missing_encoder_is_offered_for_download(library: Library) -> None:
     )
     assert answer["row_download"]["visible"] is True
     assert Row(library, fake_look).rate(png(), "")["row_download"]["visible"] is False
+
+
+def test_a_space_without_an_image_encoder_is_named(library: Library) -> None:
+    row = Row(library, fake_look, spaces=[VIT_L, VIT_BIGG])
+    said = row.rate(png(), "")["row_thumbs_message"]
+    assert said == (
+        "<p>👍 Liked: 1 in “my taste”.</p><p>It does not count in ViT-bigG/14, whose image encoder is not here.</p>"
+    )
+
+
+def test_a_download_tells_how_far_it_is_and_can_be_stopped(library: Library) -> None:
+    stopped = threading.Event()
+
+    def fetch(progress: Progress) -> None:
+        try:
+            for done in range(1000):
+                progress(done, 1000, f"{done} of 1000 MB")
+                time.sleep(0.05)
+        except Interrupted:
+            stopped.set()
+            raise
+
+    row = Row(library, fake_look, fetch)
+    stop = row.function("row_stop_download")
+    told = []
+    for answer in row.function("row_download", then=True)("task", "my taste"):
+        told.append(answer[-1])
+        if len(told) == 2:
+            stop()
+    assert stopped.is_set()
+    assert re.search(r"\d+ of 1000 MB", told[0]) and "<progress" in told[0]
+    assert told[-1] == "<p>Interrupted.</p>"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="neither chromium nor google-chrome is on the PATH")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,8 +22,19 @@ from transformers import CLIPTextConfig
 EXTENSION = "sd_webui_aesthetic_gradients"
 """What the extension's package is called in here."""
 
-FEWER_LAYERS = {32: 3, 24: 4, 23: 3}
-"""Of ViT-bigG, of ViT-H, and of ViT-H as Forge builds it, in the small checkpoints."""
+FEWER_LAYERS = {12: 3, 32: 3, 24: 4, 23: 3}
+"""Of ViT-L, of ViT-bigG, of ViT-H, and of ViT-H as Forge builds it, in the small checkpoints."""
+
+
+def changed_when_built(cls: Any, change: Callable[[Any], None]) -> None:
+    build = getattr(cls, "rig_build", cls.__init__)
+
+    def changed(self: Any, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        change(self)
+
+    cls.rig_build, cls.__init__ = build, changed
+
 
 open_clip_configs = Path(Path(__file__).with_name("open_clip_configs.txt").read_text(encoding="utf-8"))
 if open_clip_configs.is_dir():
@@ -45,13 +57,24 @@ if open_clip_configs.is_dir():
     sd_models_config.find_checkpoint_config_near_filename = shared_config
 else:
     # The hosts that know checkpoints by their shapes have the towers' sizes in files of their own.
-    build = getattr(CLIPTextConfig, "rig_build", CLIPTextConfig.__init__)
+    def fewer_layers(config: CLIPTextConfig) -> None:
+        config.num_hidden_layers = FEWER_LAYERS.get(config.num_hidden_layers, config.num_hidden_layers)
 
-    def with_fewer_layers(self: CLIPTextConfig, *args: Any, **kwargs: Any) -> None:
-        build(self, *args, **kwargs)
-        self.num_hidden_layers = FEWER_LAYERS.get(self.num_hidden_layers, self.num_hidden_layers)
+    def last_but_one(encoder: Any) -> None:
+        encoder.wrapped.layer_idx = -2
 
-    CLIPTextConfig.rig_build, CLIPTextConfig.__init__ = build, with_fewer_layers
+    changed_when_built(CLIPTextConfig, fewer_layers)
+    if importlib.util.find_spec("modules_forge.forge_clip"):
+        from modules_forge import forge_clip
+
+        # reForge and Classic read ViT-L's eleventh layer for SDXL.
+        changed_when_built(forge_clip.CLIP_SD_XL_L, last_but_one)
+
+    if importlib.util.find_spec("modules.sd_models_config"):
+        from modules import sd_models_config
+
+        # reForge finds out what an SD 2.x checkpoint predicts by running a UNet of the published size with its weights.
+        sd_models_config.is_using_v_parameterization_for_sd2 = lambda state_dict: False
 
 _loaded: dict[str, ModuleType] = {}
 

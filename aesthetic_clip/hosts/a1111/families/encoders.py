@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -58,3 +59,13 @@ def model_spaces(model: Any) -> list[Space]:
         AestheticError: no CLIP there.
     """
     return [host.space for host in host_encoders(model)]
+
+
+def known_spaces() -> list[Space]:
+    """The CLIP spaces of the checkpoint, if one is loaded and has any; none is loaded for this."""
+    model = getattr(getattr(sd_models, "model_data", None), "sd_model", None)
+    if model is not None and not isinstance(model, getattr(sd_models, "FakeInitialModel", ())):
+        # It may be half a model while another thread loads it.
+        with contextlib.suppress(AestheticError, AttributeError, IndexError):
+            return model_spaces(model)
+    return []

@@ -19,7 +19,11 @@ from ....spaces import VIT_L, Space, space_of
 from ..options import projection_sources
 from .webui_encoder import WebUIEncoder
 
-_PROJECTION_KEY = "cond_stage_model.transformer.text_projection.weight"
+_PROJECTIONS_IN_FILE = {
+    "cond_stage_model.transformer.text_projection.weight": True,
+    "cond_stage_model.model.text_projection": False,
+}
+"""Keys under which checkpoints bring a text projection, and whether it is stored (out, in)."""
 
 
 class HijackEncoder(WebUIEncoder):
@@ -108,8 +112,8 @@ def _text_encoder(wrapper: Any, model: Any) -> TextEncoder:
 def _loaded_projection(wrapper: Any, model: Any, width: int) -> torch.Tensor | None:
     """(width, dim) the text projection that reForge or Classic loaded for a transformers tower.
 
-    They keep it (in, out) beside the tower: SDXL's on the wrapped model, SD 2.x's on the one that was loaded,
-    of which the wrapped one is a part. Where the file had none it is the identity matrix.
+    They keep it (in, out) beside the tower: on the wrapped model, or on the one that was loaded, of which the wrapped
+    one is a part. Where the file had none, and for SD 2.x in reForge, it is the identity matrix.
     """
     towers = getattr(getattr(getattr(model, "forge_objects", None), "clip", None), "cond_stage_model", None)
     for holder in (wrapper.wrapped, *(getattr(towers, name, None) for name in ("clip_g", "clip_h"))):
@@ -139,9 +143,10 @@ def _projection_in_file(model: Any) -> torch.Tensor | None:
     if file is None:
         return None
     with safetensors.safe_open(file, "pt") as content:
-        if _PROJECTION_KEY not in content.keys():
-            return None
-        return content.get_tensor(_PROJECTION_KEY).float().T.to(devices.device)
+        for key in _PROJECTIONS_IN_FILE.keys() & set(content.keys()):
+            projection = content.get_tensor(key).float()
+            return (projection.T if _PROJECTIONS_IN_FILE[key] else projection).to(devices.device)
+    return None
 
 
 def _checkpoint_file(model: Any) -> Path | None:

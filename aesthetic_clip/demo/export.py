@@ -1,4 +1,4 @@
-"""The demonstration model as one file in Stable Diffusion's own layout: ``python -m aesthetic_clip.demo.lab.export --out DIR``.
+"""The demonstration model as one file in Stable Diffusion's own layout: ``python -m aesthetic_clip.demo.export --out DIR``.
 
 Writes ``aesthetic-demo.safetensors``, ``aesthetic-demo.yaml`` beside it, and the
 folder ``aesthetic-demo-clip`` with the text tower's configuration and tokenizer,
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import MODEL
-from ..loading import PROJECTION_FILE
+from ..files import write_atomically
+from . import MODEL, PROJECTION_FILE
 
 NAME = "aesthetic-demo"
 _LDM_GROUPS = 32
@@ -228,41 +227,56 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     return load_file(str(file))
 
 
-def export(out: Path, model: Path = MODEL) -> Path:
-    """Write the three; returns the .safetensors file's path."""
-    from safetensors.torch import load_file, save_file
+def _texts(out: Path) -> dict[Path, Path]:
+    """What is copied for the text tower as it is, by where it goes to."""
+    folder = out / f"{NAME}-clip"
+    copies = {folder / file.name: file for file in sorted((MODEL / "tokenizer").iterdir())}
+    return {**copies, folder / "config.json": MODEL / "text_encoder" / "config.json"}
 
-    unet, vae = _config(model / "unet"), _config(model / "vae")
-    schedule = _config(model / "scheduler", "scheduler_config.json")
-    text = _weights(model / "text_encoder") | load_file(str(model / PROJECTION_FILE))
+
+def files(out: Path) -> list[Path]:
+    """All that :func:`export` writes, the checkpoint first."""
+    path = out / f"{NAME}.safetensors"
+    return [path, path.with_suffix(".yaml"), *_texts(out)]
+
+
+def export(out: Path) -> Path:
+    """Write the three; returns the .safetensors file's path, which comes last.
+
+    Raises:
+        AestheticError: no permission, disk full.
+    """
+    from safetensors.torch import load_file, save
+
+    unet, vae = _config(MODEL / "unet"), _config(MODEL / "vae")
+    schedule = _config(MODEL / "scheduler", "scheduler_config.json")
+    text = _weights(MODEL / "text_encoder") | load_file(str(MODEL / PROJECTION_FILE))
     tensors = {
         **{
             f"model.diffusion_model.{name}": tensor
-            for name, tensor in unet_tensors(unet, _weights(model / "unet")).items()
+            for name, tensor in unet_tensors(unet, _weights(MODEL / "unet")).items()
         },
-        **{f"first_stage_model.{name}": tensor for name, tensor in vae_tensors(vae, _weights(model / "vae")).items()},
+        **{f"first_stage_model.{name}": tensor for name, tensor in vae_tensors(vae, _weights(MODEL / "vae")).items()},
         **{f"cond_stage_model.transformer.{name}": tensor for name, tensor in text.items()},
     }
-    out.mkdir(parents=True, exist_ok=True)
-    clip_folder = (out / f"{NAME}-clip").resolve()
-    shutil.copytree(model / "tokenizer", clip_folder, dirs_exist_ok=True)
-    shutil.copyfile(model / "text_encoder" / "config.json", clip_folder / "config.json")
-    path = out / f"{NAME}.safetensors"
-    halves = {name: tensor.half().contiguous() for name, tensor in tensors.items() if tensor.is_floating_point()}
-    save_file(halves, str(path), {"format": "pt"})
+    path, description, *_ = files(out)
+    texts = _texts(out)
+    for target, source in texts.items():
+        write_atomically(target, source.read_bytes())
+    clip_folder = next(iter(texts)).parent.resolve()
     # JSON is valid YAML.
-    path.with_suffix(".yaml").write_text(
-        json.dumps(configuration(unet, vae, schedule, clip_folder), indent=1), encoding="utf-8"
-    )
+    about = json.dumps(configuration(unet, vae, schedule, clip_folder), indent=1)
+    write_atomically(description, about.encode())
+    halves = {name: tensor.half().contiguous() for name, tensor in tensors.items() if tensor.is_floating_point()}
+    write_atomically(path, save(halves, {"format": "pt"}))
     return path
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m aesthetic_clip.demo.lab.export", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m aesthetic_clip.demo.export", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder that the files go to")
-    parser.add_argument("--model", type=Path, default=MODEL, help="default: the one that comes with the package")
     options = parser.parse_args(arguments)
-    print(export(options.out, options.model))
+    print(export(options.out))
 
 
 if __name__ == "__main__":
