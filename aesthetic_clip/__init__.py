@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .errors import AestheticError as AestheticError
     from .hosts.diffusers import PromptEmbeddings as PromptEmbeddings
     from .hosts.diffusers import encode_prompts as encode_prompts
-    from .method.memory import Memory as Memory
+    from .method.modes import Memory as Memory
     from .settings import Settings as Settings
 
 __version__ = "1.2.0"
@@ -27,7 +27,7 @@ _PLACES = {
     "AestheticError": ("errors", "AestheticError"),
     "Embedding": ("embeddings.embedding", "Embedding"),
     "Library": ("embeddings.library", "Library"),
-    "Memory": ("method.memory", "Memory"),
+    "Memory": ("method.modes", "Memory"),
     "PromptEmbeddings": ("hosts.diffusers", "PromptEmbeddings"),
     "Settings": ("settings", "Settings"),
     "encode_prompts": ("hosts.diffusers", "encode_prompts"),

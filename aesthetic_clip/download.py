@@ -26,9 +26,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .progress import Progress, silent
 
@@ -36,8 +35,7 @@ _TICK = 0.1  # seconds between two looks at the clock and at whether to stop
 _SCHEMES = ("http://", "https://")
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """How patient a download is.
 
     Attributes:

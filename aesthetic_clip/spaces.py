@@ -7,11 +7,10 @@ towers of Stable Diffusion differ in it and legacy ``.pt`` files say nothing els
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Space:
+class Space(NamedTuple):
     """One CLIP feature space.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..demo import DEMO, MODEL
 from ..embeddings.library import Library
 from ..errors import AestheticError
-from ..method.memory import Memory
+from ..method.modes import Memory
 from ..settings import Settings
 from . import arguments
 from .knobs import flag

@@ -7,8 +7,8 @@ import datetime
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..files import is_temporary, keep_copy
 
@@ -17,8 +17,7 @@ _NAME = "%Y%m%d-%H%M%S-%f"
 _TIDY_SECONDS = 3600
 
 
-@dataclass(frozen=True)
-class Trashed:
+class Trashed(NamedTuple):
     """An embedding in the trash.
 
     Attributes:

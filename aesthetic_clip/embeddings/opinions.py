@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -45,8 +45,7 @@ class Counts(NamedTuple):
         return Counts(*(n + (after is o) - (before is o) for n, o in zip(self, Opinion)))
 
 
-@dataclass(frozen=True)
-class Sums:
+class Sums(NamedTuple):
     """Sums of unit vectors, by CLIP space.
 
     They are whole numbers of 2^-40, so they are exact: neither order nor what was taken out
@@ -57,8 +56,8 @@ class Sums:
         counts: of the pictures in them; a picture counts in the spaces that it was encoded for.
     """
 
-    totals: Mapping[Space, Tensor] = field(default_factory=dict)
-    counts: Mapping[Space, Counts] = field(default_factory=dict)
+    totals: Mapping[Space, Tensor] = MappingProxyType({})
+    counts: Mapping[Space, Counts] = MappingProxyType({})
 
     def changed(self, vectors: Mapping[Space, Tensor], before: Opinion | None, after: Opinion | None) -> Sums:
         """With a picture moved from one side to the other; None is neither.

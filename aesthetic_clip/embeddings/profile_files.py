@@ -20,9 +20,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy
 import safetensors.torch
@@ -53,8 +53,7 @@ _LONGEST_LINE = 16 * 2**10
 _LONGEST_NAME, _LONGEST_PATH = 200, 1000
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A picture, as a profile gets it and keeps it.
 
     Attributes:
@@ -71,11 +70,10 @@ class Picture:
     vectors: Mapping[Space, Tensor]
     thumbnail: bytes
     path: str = ""
-    model_ids: Mapping[Space, str] = field(default_factory=dict)
+    model_ids: Mapping[Space, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """A line of the journal.
 
     Attributes:
@@ -128,8 +126,7 @@ class Change:
         raise UnreadableFile(f"A line of {_JOURNAL} is none of a taste profile.", "Begin a new one.")
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """A profile as it is.
 
     Attributes:
@@ -141,11 +138,11 @@ class State:
         journal: bytes of the journal that are in it.
     """
 
-    sums: Sums = field(default_factory=Sums)
-    pictures: Counts = field(default_factory=Counts)
+    sums: Sums = Sums()
+    pictures: Counts = Counts()
     sources: str = "0" * 64
     created: str = ""
-    model_ids: Mapping[str, str] = field(default_factory=dict)
+    model_ids: Mapping[str, str] = MappingProxyType({})
     journal: int = 0
 
     def changed(self, change: Change, picture: Picture, journal: int) -> State:
@@ -264,7 +261,7 @@ class ProfileFiles:
         name, path = (
             printable(text)[:most] for text, most in ((picture.name, _LONGEST_NAME), (picture.path, _LONGEST_PATH))
         )
-        picture = replace(picture, name=name, path=path)
+        picture = picture._replace(name=name, path=path)
         change = Change(picture.digest, name, path, before, after, now(), was_removed)
         line = change.line()
         new = state.changed(change, picture, state.journal + len(line))
@@ -287,7 +284,7 @@ class ProfileFiles:
                 return None
             last, length = found
             picture = self.picture(last.digest, last.after.value if last.after else _REMOVED)
-            back = replace(last, before=last.after, after=last.before)
+            back = last._replace(before=last.after, after=last.before)
             new = state.changed(back, picture, state.journal - length)
             if not any(new.pictures):
                 # Without a state it is a profile without pictures.

@@ -12,9 +12,9 @@ import contextlib
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import AestheticError
 from ..files import locked, reason, write_atomically
@@ -34,8 +34,7 @@ DEFAULT_NAME = "my taste"
 _UNFINISHED_SECONDS = 3600
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(NamedTuple):
     """A profile of a library.
 
     Attributes:
@@ -47,8 +46,7 @@ class Profile:
     counts: Counts
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a request.
 
     Attributes:

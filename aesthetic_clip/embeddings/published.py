@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from ..download import DownloadFailed, fetch_bytes
 from ..errors import AestheticError
@@ -20,8 +21,7 @@ BASE_URL = (
 )
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One published embedding.
 
     Attributes:

@@ -10,8 +10,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -34,8 +34,7 @@ _SETTLED_NS = 3 * 10**9
 _CACHE_BYTES = 64 * 2**20
 
 
-@dataclass(frozen=True)
-class LeftOut:
+class LeftOut(NamedTuple):
     """Something in an embedding folder, or a whole one, that can't be used, and why; texts that can be printed."""
 
     path: str
@@ -45,8 +44,7 @@ class LeftOut:
         return f"{self.path} is left out: {self.reason}."
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One embedding in a library; its file has not been read.
 
     Attributes:

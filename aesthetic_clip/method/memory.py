@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import importlib
 from collections.abc import Sequence
 
@@ -10,19 +9,7 @@ import torch
 
 from ..clip.text_encoder import TextEncoder
 from .factors import block
-
-
-class Memory(enum.Enum):
-    """Where Adam's moments are; the numbers are the same."""
-
-    AUTOMATIC = "Automatic"
-    """beside the weights if they fit there"""
-    FAST = "Fast"
-    """beside the weights"""
-    LOW = "Low"
-    """in main memory, fetched and brought back in every step"""
-    LOWEST = "Lowest"
-    """nowhere: made anew in every step from the gradients' factors, a piece at a time"""
+from .modes import Memory
 
 
 def bytes_needed(encoder: TextEncoder, memory: Memory, tokens: int = 77, steps: int = 10) -> int:

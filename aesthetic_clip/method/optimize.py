@@ -18,7 +18,8 @@ from ..clip.text_encoder import TextEncoder, Weights, plain_fp32
 from ..errors import AestheticError, Remedy
 from .adam import AdamInBackward
 from .factors import AdamFromFactors
-from .memory import Memory, bytes_needed, choose_memory
+from .memory import bytes_needed, choose_memory
+from .modes import Memory
 from .precision import bf16_products
 from .targets import Target
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..clip.text_encoder import TextEncoder
 from ..geometry import blend
 from ..settings import Settings
-from .memory import Memory
+from .modes import Memory
 from .optimize import optimize
 from .targets import Target
 

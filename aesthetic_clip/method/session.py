@@ -18,7 +18,7 @@ from ..clip.text_encoder import TextEncoder
 from ..errors import AestheticError
 from ..progress import Progress, silent
 from ..spaces import Space
-from .memory import Memory
+from .modes import Memory
 from .personalize import Chunk, Encoded, personalize
 from .targets import Target
 from .taste import Taste

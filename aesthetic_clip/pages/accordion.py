@@ -8,8 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -23,8 +22,7 @@ ACCORDION = "Aesthetic Gradients"
 _LONGEST_SAID = 60
 
 
-@dataclass(frozen=True)
-class Fold:
+class Fold(NamedTuple):
     """What the controls are folded away in.
 
     Attributes:

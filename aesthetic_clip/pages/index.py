@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..create.images import UnreadableImage, thumbnail
 from ..embeddings import profiles
@@ -31,8 +32,7 @@ _KEPT = 2000
 _LONGEST_QUESTION = 2**16
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """What a page asks.
 
     Attributes:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -47,8 +47,7 @@ STYLE = """<style>
 </style>"""
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column; a wide one is left out on narrow screens."""
 
     key: str
@@ -56,8 +55,7 @@ class Column:
     wide: bool = False
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A row.
 
     Attributes:
@@ -70,8 +68,8 @@ class Row:
 
     key: str
     name: str
-    cells: Mapping[str, str] = field(default_factory=dict)
-    order: Mapping[str, float] = field(default_factory=dict)
+    cells: Mapping[str, str] = MappingProxyType({})
+    order: Mapping[str, float] = MappingProxyType({})
     picture: Path | None = None
 
     @property
@@ -84,8 +82,7 @@ class Row:
         return self.order.get(column, math.inf), str(self.cells.get(column, "")).casefold()
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """What of a table is looked at.
 
     Attributes:
@@ -103,8 +100,7 @@ class View:
 _FIRST = View()
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A table and the two texts that the page keeps for it.
 
     Attributes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -34,8 +34,7 @@ MakeButton = Callable[[str, str, str], Any]
 """Makes a small button of its text, its name on the page, and what it does."""
 
 
-@dataclass(frozen=True)
-class ThumbsHost:
+class ThumbsHost(NamedTuple):
     """What thumbs need of the program around the page.
 
     Attributes:
@@ -52,11 +51,10 @@ class ThumbsHost:
     fetch: Callable[[Progress], object]
     keep: Callable[[Picture], str]
     spaces: Callable[[], Sequence[Space]] = tuple
-    remedies: Mapping[Remedy, str] = field(default_factory=dict)
+    remedies: Mapping[Remedy, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Thumbs:
+class Thumbs(NamedTuple):
     """The row's components.
 
     Attributes:

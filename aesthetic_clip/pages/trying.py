@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -22,8 +21,7 @@ from .picker import Lists
 _LONGEST = 20_000
 
 
-@dataclass(frozen=True)
-class TryHost:
+class TryHost(NamedTuple):
     """What trying needs of the program around the page.
 
     Attributes:
@@ -46,11 +44,10 @@ class TryHost:
     checkpoint: Callable[[], tuple[str, str]]
     other: Callable[[], str]
     load_js: str
-    remedies: Mapping[Remedy, str] = dataclasses.field(default_factory=dict)
+    remedies: Mapping[Remedy, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Filled:
+class Filled(NamedTuple):
     """The fields of the page that are filled in for the demonstration's picture.
 
     Attributes:
@@ -82,8 +79,7 @@ class Filled:
         return {**lists.fresh(), **chosen, **written}
 
 
-@dataclass(frozen=True)
-class Trying:
+class Trying(NamedTuple):
     """The parts on the page.
 
     Attributes:

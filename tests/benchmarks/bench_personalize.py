@@ -37,7 +37,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from aesthetic_clip.clip.text_encoder import TransformersTextEncoder
 from aesthetic_clip.geometry import unit
-from aesthetic_clip.method.memory import Memory, bytes_needed
+from aesthetic_clip.method.memory import bytes_needed
+from aesthetic_clip.method.modes import Memory
 from aesthetic_clip.method.optimize import optimize
 from aesthetic_clip.method.targets import Toward
 from tests.support.memory import peak_allocated

@@ -9,7 +9,6 @@ import http.server
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -316,7 +315,7 @@ def test_a_proxy_is_used(server: Server, fetch: Fetch, monkeypatch: pytest.Monke
 
 
 def test_the_speed_is_measured_over_the_last_window_only(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "LIMITS", replace(QUICK, window=0.1, slowest=1))
+    monkeypatch.setattr(download, "LIMITS", QUICK._replace(window=0.1, slowest=1))
     with pytest.raises(DownloadFailed, match="too slowly: 0 bytes"):
         fetch_bytes(server.url("silent"), 10)
 

@@ -6,7 +6,6 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -102,7 +101,7 @@ def look(source: Source) -> Picture:
                 _seen[unseen.digest, spaces] = known
                 while len(_seen) > _MOST_SEEN:
                     _seen.popitem(last=False)
-    return replace(known, name=unseen.name, path=unseen.path)
+    return known._replace(name=unseen.name, path=unseen.path)
 
 
 def _encoded(source: Source, encoders: Sequence[ImageEncoder]) -> Picture:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from modules import paths, shared
 
-from ...clip.text_projection import ProjectionSources
 from ...embeddings.library import LeftOut, Library, open_library
 from ...embeddings.presets import PresetFile
 from ...embeddings.scan import is_text, tell_once
-from ...method.memory import Memory
+from ...method.modes import Memory
 from ...printable import printable
 from ...settings import FIRST_PRESET, NO_EMBEDDING, PRESETS
 from ...spaces import PUBLISHED, Space
+
+if TYPE_CHECKING:
+    from ...clip.text_projection import ProjectionSources
 
 EXTENSION = Path(__file__).resolve().parents[3]
 _SECTION = ("aesthetic_gradients", "Aesthetic Gradients")
@@ -145,6 +148,8 @@ OWN_PRESETS = PresetFile(lambda: embeddings().folders[0])
 
 def projection_sources() -> ProjectionSources:
     """Where CLIP ViT-L/14's text projection may be."""
+    from ...clip.text_projection import ProjectionSources
+
     return ProjectionSources(
         path=_path(_PROJECTION),
         clip_folders=clip_folders(),

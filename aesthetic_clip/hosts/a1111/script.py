@@ -14,8 +14,7 @@ from ...pages import accordion, picker, presets, thumbs
 from ...pages.trying import Trying
 from ...pages.trying import build as build_trying
 from ...settings import BY_NAME, KNOBS, NO_EMBEDDING, Knob, Settings, pasted
-from . import hook, looking, options, switch, xyz
-from .batch import pick_for_batch
+from . import looking, options, switch, xyz
 from .remedies import REMEDIES
 from .script_arguments import TITLE, without_switch
 from .shelf import INDEX
@@ -98,6 +97,9 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
         return controls
 
     def process(self, p: Any, *values: object) -> None:
+        # Not loaded at the start, see hook.py.
+        from .encoding import request
+
         def read() -> Settings:
             arguments, on = without_switch(values, len(KNOBS))
             settings = Settings.from_values(arguments)
@@ -108,9 +110,11 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
                 raise AestheticError(rival())
             return settings
 
-        hook.request(p, read)
+        request(p, read)
 
     def before_process_batch(self, p: Any, *values: object, **batch: Any) -> None:
+        from .batch import pick_for_batch
+
         if not rival() and not p.disable_extra_networks:
             pick_for_batch(p, batch["batch_number"])
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ...create.limits import MAX_SENT
 from ...errors import AestheticError
-from ...method.session import text_feature
 from ...pages import picker, presets, tab, thumbs, trying
 from ...printable import printable
 from ...settings import KNOBS
@@ -156,6 +155,8 @@ def _scripts() -> dict[str, Any]:
 
 
 def _text_features(text: str) -> dict[Space, Tensor]:
+    from ...method.session import text_feature
+
     with call_queue.queue_lock, torch.no_grad(), devices.autocast():
         features = {}
         for host in host_encoders(loaded_model()):

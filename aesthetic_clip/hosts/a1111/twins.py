@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from modules import ui_components
@@ -24,8 +23,7 @@ _NUMBER = r"(?:^|[\n,] ?){}: (-?\d{{1,20}})(?:,|\n|$)"
 _KEY = re.compile(r"(?:^|, )([\w][\w \-/]*): ")
 
 
-@dataclass(frozen=True)
-class Original:
+class Original(NamedTuple):
     """A picture of a gallery and what it was made with."""
 
     file: Path
@@ -41,8 +39,7 @@ class Original:
         return "Aesthetic " in self.parameters or "<aesthetic:" in self.parameters
 
 
-@dataclass(frozen=True)
-class Twin:
+class Twin(NamedTuple):
     """The parts under one gallery.
 
     Attributes:

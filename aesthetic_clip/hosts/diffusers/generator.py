@@ -13,7 +13,7 @@ from torch import Tensor
 from ...embeddings.embedding import Embedding
 from ...embeddings.library import Library
 from ...errors import AestheticError, Remedy
-from ...method.memory import Memory
+from ...method.modes import Memory
 from ...method.session import text_feature
 from ...progress import Progress, silent
 from ...settings import Settings

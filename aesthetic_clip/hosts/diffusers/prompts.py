@@ -17,7 +17,7 @@ from ...embeddings.embedding import SUFFIXES, Embedding, load
 from ...embeddings.library import Library
 from ...embeddings.picking import pick
 from ...errors import AestheticError
-from ...method.memory import Memory
+from ...method.modes import Memory
 from ...method.part import part_of
 from ...method.personalize import Chunk
 from ...method.session import Session

@@ -5,8 +5,7 @@ Knows gradio (3.41 to current) and the core; what only a host can do is handed i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -20,8 +19,7 @@ __all__ = ["ID", "TITLE", "Job", "Tab", "TabHost", "build"]
 TITLE = "Create aesthetic embedding"
 
 
-@dataclass(frozen=True)
-class Tab:
+class Tab(NamedTuple):
     """Components of the tab that others connect to.
 
     Attributes:

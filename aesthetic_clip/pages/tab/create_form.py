@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 from PIL import Image
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 _MORE_PICTURES = {".heic", ".heif", ".avif", ".jxl"}
 
 
-@dataclass(frozen=True)
-class CreateForm:
+class CreateForm(NamedTuple):
     """The form's fields and what else there is of it on the page.
 
     Attributes:

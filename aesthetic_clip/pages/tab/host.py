@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 ID = "aesthetic_create"
 
 
-@dataclass(frozen=True)
-class TabHost:
+class TabHost(NamedTuple):
     """What the tab needs of its host.
 
     Attributes:
@@ -53,5 +52,5 @@ class TabHost:
     interrupt: Callable[[], object]
     submit_js: str = ""
     folders_allowed: bool = True
-    remedies: Mapping[Remedy, str] = field(default_factory=dict)
+    remedies: Mapping[Remedy, str] = MappingProxyType({})
     demonstration: bool = False

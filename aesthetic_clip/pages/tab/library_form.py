@@ -5,9 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -42,16 +41,14 @@ _COLUMNS = (
 _TRASH_COLUMNS = (Column("name", "Name"), Column("when", "Thrown away"), Column("folder", "From", wide=True))
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """What a button did: a sentence, and the embeddings that are chosen afterwards, if others than before."""
 
     said: str
     chosen: Sequence[str] | None = None
 
 
-@dataclass(frozen=True)
-class LibraryForm:
+class LibraryForm(NamedTuple):
     """The form's fields and what else there is of it on the page.
 
     Attributes:

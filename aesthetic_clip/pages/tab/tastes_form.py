@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -23,8 +22,7 @@ _PAGE = 60
 _DIGEST = 32
 
 
-@dataclass(frozen=True)
-class TastesForm:
+class TastesForm(NamedTuple):
     """The form's fields and what else there is of it on the page.
 
     Attributes:

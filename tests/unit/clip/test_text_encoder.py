@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aesthetic_clip.clip.text_encoder import TextEncoder, TransformersTextEncoder, lock_of, locked
 from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.geometry import unit
-from aesthetic_clip.method.memory import Memory
+from aesthetic_clip.method.modes import Memory
 from aesthetic_clip.method.optimize import optimize
 from aesthetic_clip.method.targets import Toward
 

@@ -16,7 +16,7 @@ from aesthetic_clip.demo.lab.architecture import Classifier
 from aesthetic_clip.demo.lab.bench import Bench, Condition
 from aesthetic_clip.hosts.diffusers.prompts import encode_prompts
 from aesthetic_clip.method import adam
-from aesthetic_clip.method.memory import Memory
+from aesthetic_clip.method.modes import Memory
 from aesthetic_clip.method.optimize import optimize
 from aesthetic_clip.method.targets import Toward
 from aesthetic_clip.settings import Settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import functools
 import io
@@ -317,7 +316,7 @@ def test_the_ten_thousandth_costs_what_the_first_did(lib: Library, monkeypatch: 
     with (folder / "journal.jsonl").open("ab") as journal:
         journal.write(line * 10_000)
     state = files.state()
-    files._commit(dataclasses.replace(state, journal=(folder / "journal.jsonl").stat().st_size))
+    files._commit(state._replace(journal=(folder / "journal.jsonl").stat().st_size))
     monkeypatch.setattr(files.__class__, "_changes", lambda *_: pytest.fail("the journal was read"))
     start = time.process_time()
     like(lib, 5, 6)

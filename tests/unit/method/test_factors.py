@@ -16,7 +16,8 @@ from aesthetic_clip.errors import Interrupted
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.method import factors, memory
 from aesthetic_clip.method.factors import AdamFromFactors
-from aesthetic_clip.method.memory import Memory, bytes_needed
+from aesthetic_clip.method.memory import bytes_needed
+from aesthetic_clip.method.modes import Memory
 from aesthetic_clip.method.optimize import optimize
 from aesthetic_clip.method.targets import Toward
 

@@ -10,7 +10,8 @@ import transformers
 
 from aesthetic_clip.clip.text_encoder import Weights, innermost_embedding
 from aesthetic_clip.method import memory as choice
-from aesthetic_clip.method.memory import Memory, bytes_needed, choose_memory, most_steps_from_factors
+from aesthetic_clip.method.memory import bytes_needed, choose_memory, most_steps_from_factors
+from aesthetic_clip.method.modes import Memory
 
 GB = 1e9
 SHAPES = {"ViT-L/14": (768, 3072, 12), "ViT-H/14": (1024, 4096, 24), "ViT-bigG/14": (1280, 5120, 32)}

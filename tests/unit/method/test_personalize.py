@@ -18,7 +18,7 @@ from aesthetic_clip.clip.text_encoder import TextEncoder, Weights
 from aesthetic_clip.errors import AestheticError, Interrupted
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.method import adam
-from aesthetic_clip.method.memory import Memory
+from aesthetic_clip.method.modes import Memory
 from aesthetic_clip.method.optimize import optimize
 from aesthetic_clip.method.personalize import Chunk, personalize
 from aesthetic_clip.method.targets import Centred, Toward, Turned

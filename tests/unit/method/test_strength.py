@@ -18,7 +18,7 @@ from aesthetic_clip.errors import AestheticError, Interrupted
 from aesthetic_clip.geometry import unit
 from aesthetic_clip.method import adam
 from aesthetic_clip.method import optimize as optimization
-from aesthetic_clip.method.memory import Memory
+from aesthetic_clip.method.modes import Memory
 from aesthetic_clip.method.optimize import Optimized, optimize
 from aesthetic_clip.method.targets import Centred, Target, Toward, target_of
 from aesthetic_clip.settings import PRESETS, Settings

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modules import sd_models, shared
 
 from ....errors import AestheticError
 from ....spaces import Space
-from .engines import engine_encoders
-from .hijack import hijack_encoders
-from .sd3 import sd3_encoders
-from .webui_encoder import WebUIEncoder
 
-FAMILIES: tuple[Callable[[Any], list[WebUIEncoder]], ...] = (engine_encoders, sd3_encoders, hijack_encoders)
-"""Each finds the encoders of models as its family holds them, and none in others; what a model has decides."""
+if TYPE_CHECKING:
+    from .webui_encoder import WebUIEncoder
+
+
+def _families() -> tuple[Callable[[Any], list[WebUIEncoder]], ...]:
+    """Each finds the encoders of models as its family holds them, and none in others; what a model has decides."""
+    # They and the core's text encoders are loaded with the first model that is asked for, not at the WebUI's start.
+    from .engines import engine_encoders
+    from .hijack import hijack_encoders
+    from .sd3 import sd3_encoders
+
+    return (engine_encoders, sd3_encoders, hijack_encoders)
 
 
 def host_encoders(model: Any) -> list[WebUIEncoder]:
@@ -28,7 +34,7 @@ def host_encoders(model: Any) -> list[WebUIEncoder]:
     Raises:
         AestheticError: no CLIP there.
     """
-    for family in FAMILIES:
+    for family in _families():
         if found := family(model):
             return found
     raise AestheticError(

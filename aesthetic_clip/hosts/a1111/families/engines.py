@@ -20,7 +20,8 @@ from ....clip.completed import Completed, CompletedTextEncoder, missing_layers
 from ....clip.text_encoder import TextEncoder, TransformersTextEncoder
 from ....clip.text_projection import find_text_projection
 from ....errors import AestheticError
-from ....method.memory import Memory, bytes_needed
+from ....method.memory import bytes_needed
+from ....method.modes import Memory
 from ....spaces import VIT_H, VIT_L, Space, space_of
 from ..options import memory as memory_setting
 from ..options import projection_sources
