@@ -214,7 +214,7 @@ def _connect(knob: Knob, knobs: Mapping[str, Knob], controls: Mapping[str, Any])
     control.input(bring, inputs=[control], outputs=outputs, queue=False, show_progress="hidden")
     for name in brought:
         event = controls[name].input
-        event(fn=None, inputs=[control], outputs=[control], queue=False, **js_argument(event, _leave(knob, name)))
+        event(fn=None, inputs=[control], outputs=[control], queue=False, **js_argument(_leave(knob, name)))
 
 
 def _leave(knob: Knob, name: str) -> str:

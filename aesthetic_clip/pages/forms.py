@@ -40,6 +40,7 @@ Job = Callable[..., Any]
 _DATA = "data:image/"
 _LARGEST_DATA = 64 * 2**20
 _SHOWN = 60
+_JS = "_js" if "_js" in inspect.signature(gr.Blocks.load).parameters else "js"
 _RELOAD = "Reload the page and try again."
 _log = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class Form:
             inputs=controls,
             outputs=[outputs[name] for name in ordered],
             preprocess=False,
-            **js_argument(event, js),
+            **js_argument(js),
             **more,
         )
 
@@ -180,11 +181,9 @@ def _plain(value: object) -> object:
     return dump() if callable(dump) else value
 
 
-def js_argument(event: Callable[..., Any], js: str) -> dict[str, str]:
+def js_argument(js: str) -> dict[str, str]:
     """Gradio's argument for a function of the page, which had another name until its release 4."""
-    if not js:
-        return {}
-    return {"_js" if "_js" in inspect.signature(event).parameters else "js": js}
+    return {_JS: js} if js else {}
 
 
 # fields

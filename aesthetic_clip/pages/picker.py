@@ -69,7 +69,7 @@ def dropdown(
 def on_load(page: Any, fn: Callable[..., Any], outputs: Sequence[Any], **more: Any) -> None:
     """Have ``fn`` called for each page that is opened, and its lists behave."""
     # Once in each page's description.
-    script = {} if hasattr(page, _SCRIPTED) else js_argument(page.load, _SCRIPT)
+    script = {} if hasattr(page, _SCRIPTED) else js_argument(_SCRIPT)
     setattr(page, _SCRIPTED, True)
     page.load(fn=fn, inputs=[], outputs=list(outputs), **script, **more)
 
@@ -131,5 +131,5 @@ def lists(index: Index, dropdowns: Sequence[tuple[Any, Knob]]) -> Lists:
     # Not its input: see table.py.
     form.on(ask.change, answered, outputs, queue=False, show_progress="hidden")
     told = answer.change
-    told(fn=None, inputs=[answer], outputs=[], queue=False, **js_argument(told, "(text) => aestheticAnswer(text)"))
+    told(fn=None, inputs=[answer], outputs=[], queue=False, **js_argument("(text) => aestheticAnswer(text)"))
     return made

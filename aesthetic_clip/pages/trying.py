@@ -172,7 +172,7 @@ class Trying(NamedTuple):
                 fn=lambda line=line: str(messages.note(line)), inputs=[], outputs=[self.message], queue=False
             )
             done = form.on(said.then, act, outputs, show_progress="hidden")
-            done.then(fn=None, inputs=[self.load], outputs=[], **forms.js_argument(done.then, host.load_js))
+            done.then(fn=None, inputs=[self.load], outputs=[], **forms.js_argument(host.load_js))
 
     @property
     def shown(self) -> dict[str, Any]:

@@ -104,7 +104,8 @@ class _Route(APIRoute):
 def register(_demo: Any, app: FastAPI) -> None:
     """Add the routes if the WebUI's API is on (callback ``on_app_started``)."""
     if shared.cmd_opts.api or shared.cmd_opts.nowebui:
-        app.include_router(_router())
+        # As they are: include_router would make each of them once more.
+        app.router.routes.extend(_router().routes)
 
 
 def _router() -> APIRouter:

@@ -46,6 +46,4 @@ def switched(elem_id: Callable[[str], str], opened: bool) -> Iterator[Fold]:
 
 def follow(switch: Any, identity: str, embedding: Any) -> None:
     """Have the switch ticked when an embedding is named, by hand or by pasted parameters."""
-    embedding.change(
-        fn=None, inputs=[embedding], outputs=[], **js_argument(embedding.change, _TURN_ON.format(identity))
-    )
+    embedding.change(fn=None, inputs=[embedding], outputs=[], **js_argument(_TURN_ON.format(identity)))

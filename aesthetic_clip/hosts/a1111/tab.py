@@ -37,13 +37,15 @@ _INFOS = {f"generation_info_{name}": name for name in ("txt2img", "img2img")}
 class SendButtons:
     """Buttons beside the galleries of txt2img and img2img that send their pictures to the tab."""
 
+    waits_for = frozenset({*_GALLERIES, *_INFOS, *SEND_BESIDE})
+
     def __init__(self) -> None:
         self.galleries: dict[str, Any] = {}
         self.infos: dict[str, Any] = {}
         self.buttons: dict[str, Any] = {}
 
-    def after_component(self, component: Any, elem_id: str | None = None, **_: Any) -> None:
-        """Callback ``on_after_component``."""
+    def after_component(self, component: Any, elem_id: str) -> None:
+        """Told of each component that it waits for, right after it was made."""
         if elem_id in _GALLERIES:
             self.galleries[_GALLERIES[elem_id]] = component
         if elem_id in _INFOS:

@@ -21,14 +21,18 @@ _SELECTED = "aestheticSelected"
 class ThumbRows:
     """A row under each gallery, for the selected picture in it."""
 
+    waits_for = frozenset(
+        elem_id for name in TABS for elem_id in (f"{name}_gallery", f"generation_info_{name}", f"image_buttons_{name}")
+    )
+
     def __init__(self) -> None:
         self._galleries: dict[str, Any] = {}
         self._infos: dict[str, Any] = {}
         self._twins: dict[str, twins.Twin] = {}
         self.rows: dict[str, thumbs.Thumbs] = {}
 
-    def after_component(self, component: Any, elem_id: str | None = None, **_: Any) -> None:
-        """Callback ``on_after_component``."""
+    def after_component(self, component: Any, elem_id: str) -> None:
+        """Told of each component that it waits for, right after it was made."""
         for name in TABS:
             if elem_id == f"{name}_gallery":
                 self._galleries[name] = component

@@ -24,14 +24,14 @@ _FIELDS = ("prompt", "neg_prompt", "width", "height", "cfg_scale", "steps", "sam
 class Fields:
     """The fields of txt2img that the demonstration fills in."""
 
+    waits_for = frozenset(f"txt2img_{name}" for name in _FIELDS)
+
     def __init__(self) -> None:
         self._found: dict[str, Any] = {}
 
-    def after_component(self, component: Any, elem_id: str | None = None, **_: Any) -> None:
-        """Callback ``on_after_component``."""
-        name = str(elem_id).removeprefix("txt2img_")
-        if elem_id == f"txt2img_{name}" and name in _FIELDS:
-            self._found.setdefault(name, component)
+    def after_component(self, component: Any, elem_id: str) -> None:
+        """Told of each component that it waits for, right after it was made."""
+        self._found.setdefault(elem_id.removeprefix("txt2img_"), component)
 
     def connect(self, built: tab.Tab, offers: Sequence[Trying], chooser: Any) -> None:
         """Make the buttons of all offers on the page work.

@@ -97,7 +97,7 @@ class Twin(NamedTuple):
         quiet: dict[str, Any] = {"show_progress": "hidden"}
         begun = form.on(self.start.click, begin, outputs, failed=lambda: nothing, js=selected, **quiet)
         make = f"(order) => aestheticTwin({self.tab!r}, order)"
-        begun.then(fn=None, inputs=[self.order], outputs=[], **js_argument(begun.then, make))
+        begun.then(fn=None, inputs=[self.order], outputs=[], **js_argument(make))
         form.on(self.made.click, compare, outputs, failed=lambda: nothing, js=selected, **quiet)
 
 
