@@ -28,6 +28,8 @@ onUiLoaded(() => {
         const id = `script_${tab}_aesthetic_embeddings`;
         gradioApp().querySelectorAll(`#${id}_accordion .label-wrap`).forEach(aestheticFocusable);
         const field = gradioApp().querySelector(`#${id}_embedding input`);
+        const box = gradioApp().getElementById(`${id}_accordion-visible-checkbox`);
+        if (box) box.setAttribute("aria-label", "Aesthetic Gradients");
         if (field) aestheticTurnOn(`${id}_accordion`, field.value);
     }
 });

@@ -28,7 +28,10 @@ _CUSTOM = "filterable" not in inspect.signature(gr.Dropdown.__init__).parameters
 _SCRIPTED = "_aesthetic_scripted"
 # What the page does by itself.
 _SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
+# The themes' own colours of what stands in an empty field, and of a tab that is not open, have a contrast of 2.5 to 1.
 STYLE = """<style>
+[id*=aesthetic_] {--input-placeholder-color: #6b7280; --body-text-color-subdued: #4b5563}
+.dark [id*=aesthetic_] {--input-placeholder-color: #9ca3af; --body-text-color-subdued: #d1d5db}
 .aesthetic-hidden {display: none !important}
 .aesthetic-embeddings li {flex-wrap: wrap; align-items: center; min-height: 2.2em}
 .aesthetic-embeddings[data-aesthetic-pictured] li::before {content: ""; flex: none; width: 40px; height: 40px;
