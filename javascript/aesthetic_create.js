@@ -1,14 +1,21 @@
-// The tab "Create aesthetic embedding": starts a job with the WebUI's progress bar, and shows the tab.
+// The tab "Create aesthetic embedding": starts its jobs with the WebUI's progress bar, and shows the tab.
 
-function aestheticCreate() {
-    const args = Array.from(arguments);
+function aestheticJob(id, args) {
     args[0] = randomId();
-    const place = gradioApp().getElementById("aesthetic_create_progress");
+    const place = gradioApp().getElementById(id);
     requestProgress(args[0], place, null, () => {});
     // The WebUI hangs its bar over the top edge, where it would cover the tabs.
     const bar = place.parentNode.querySelector(".progressDiv");
     Object.assign(bar.style, {position: "relative", top: "0"});
     return args;
+}
+
+function aestheticCreate(...args) {
+    return aestheticJob("aesthetic_create_progress", args);
+}
+
+function aestheticPictures(...args) {
+    return aestheticJob("aesthetic_create_pictures_progress", args);
 }
 
 function aestheticShowTab() {

@@ -303,12 +303,12 @@ class Host:
     @contextlib.contextmanager
     def uninstalled(self) -> Iterator[None]:
         """The extension's hooks are taken out for the block."""
-        hook = self.extension("hosts.a1111.hook")
-        hook.uninstall()
+        self.extension("hosts.a1111.hook").uninstall()
         try:
             yield
         finally:
-            hook.install()
+            # Reload UI may have put another one in its place.
+            self.extension("hosts.a1111.hook").install()
 
     def weights(self) -> dict[tuple[str, int, str], Tensor]:
         """Every parameter and buffer of the text encoders, live, by checkpoint, encoder and name."""

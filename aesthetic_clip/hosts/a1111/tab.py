@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import gradio as gr
 import torch
 from gradio.context import Context
 from modules import call_queue, devices, scripts, ui_components
+from PIL import Image
 from torch import Tensor
 
 from ...create.limits import MAX_SENT
@@ -117,6 +118,7 @@ def build(send: SendButtons, rows: ThumbRows, fields: Fields) -> list[tuple[Any,
         if "txt2img" in accordions:
             chooser = next(c for c, knob in zip(accordions["txt2img"], KNOBS) if knob.name == "embedding")
             fields.connect(built, [offer for offer, _ in offers], chooser)
+            built.library.paint(tab.Painter(fields.found, _paint))
         trying.follow(page, TRY_HOST, offers, queue=False)
         # What the page is built with stays as it was at the start of the WebUI.
         built.follow(page, queue=False)
@@ -126,6 +128,13 @@ def build(send: SendButtons, rows: ThumbRows, fields: Fields) -> list[tuple[Any,
         thumbs.follow(page, options.embeddings, list(rows.rows.values()), chosen, options.first_embedding, queue=False)
 
     return [(Page(fill), tab.TITLE, tab.ID)]
+
+
+def _paint(name: str, asked: Mapping[str, object]) -> Image.Image:
+    # Here, so that the WebUI starts without it.
+    from .painting import paint
+
+    return paint(name, asked)
 
 
 def _host() -> tab.TabHost:
@@ -143,6 +152,7 @@ def _host() -> tab.TabHost:
         folders_allowed=options.paths_allowed(),
         remedies=REMEDIES,
         demonstration=True,
+        has_cards=True,
     )
 
 

@@ -22,16 +22,20 @@ _FIELDS = ("prompt", "neg_prompt", "width", "height", "cfg_scale", "steps", "sam
 
 
 class Fields:
-    """The fields of txt2img that the demonstration fills in."""
+    """The fields of txt2img that the demonstration fills in.
+
+    Attributes:
+        found: the components, by name.
+    """
 
     waits_for = frozenset(f"txt2img_{name}" for name in _FIELDS)
 
     def __init__(self) -> None:
-        self._found: dict[str, Any] = {}
+        self.found: dict[str, Any] = {}
 
     def after_component(self, component: Any, elem_id: str) -> None:
         """Told of each component that it waits for, right after it was made."""
-        self._found.setdefault(elem_id.removeprefix("txt2img_"), component)
+        self.found.setdefault(elem_id.removeprefix("txt2img_"), component)
 
     def connect(self, built: tab.Tab, offers: Sequence[Trying], chooser: Any) -> None:
         """Make the buttons of all offers on the page work.
@@ -41,7 +45,7 @@ class Fields:
             offers: the parts.
             chooser: txt2img's control of the embedding.
         """
-        filled = Filled(self._found, _values, chooser, _first)
+        filled = Filled(self.found, _values, chooser, _first)
         for offer in offers:
             others = [other for other in offers if other is not offer]
             offer.connect(HOST, built.lists, built.library.tables, built.library.drawn, filled, others)

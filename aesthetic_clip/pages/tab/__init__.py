@@ -12,9 +12,10 @@ import gradio as gr
 from ..forms import Job
 from ..picker import Lists, on_load
 from . import create_form, library_form, tastes_form
+from .card_pictures import Painter
 from .host import ID, TabHost
 
-__all__ = ["ID", "TITLE", "Job", "Tab", "TabHost", "build"]
+__all__ = ["ID", "TITLE", "Job", "Painter", "Tab", "TabHost", "build"]
 
 TITLE = "Create aesthetic embedding"
 

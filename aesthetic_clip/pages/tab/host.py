@@ -39,6 +39,7 @@ class TabHost(NamedTuple):
         submit_js: name of the page's function that starts a job, if it has one.
         folders_allowed: whether people at the page may name folders of this machine.
         remedies: ways out in the host's words.
+        has_cards: whether it shows embeddings as cards, for which pictures can be made; it connects what makes them.
         demonstration: whether the page offers to try the demonstration; the host connects what there is of it.
     """
 
@@ -54,3 +55,4 @@ class TabHost(NamedTuple):
     folders_allowed: bool = True
     remedies: Mapping[Remedy, str] = MappingProxyType({})
     demonstration: bool = False
+    has_cards: bool = False

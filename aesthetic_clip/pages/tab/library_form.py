@@ -24,6 +24,8 @@ from ..picker import Lists
 from ..table import Column, Row, Table
 from ..trying import Trying
 from ..trying import build as build_trying
+from . import card_pictures
+from .card_pictures import CardPictures, Painter
 from .host import ID, TabHost
 
 # A file is read by gradio right after it was made; some more, for pages that ask at the same time.
@@ -58,6 +60,7 @@ class LibraryForm(NamedTuple):
         embeddings, trashed: tables of what there is.
         message, picture, file: what is shown.
         trying: what offers the demonstration, if the host wants it.
+        pictures: what makes pictures for cards, if the host has such.
     """
 
     host: TabHost
@@ -69,6 +72,7 @@ class LibraryForm(NamedTuple):
     picture: Any
     file: Any
     trying: Trying | None
+    pictures: CardPictures | None
 
     @property
     def tables(self) -> dict[str, Any]:
@@ -93,6 +97,11 @@ class LibraryForm(NamedTuple):
         for listing in (self.embeddings, self.trashed):
             # Not its input: gradio 6 takes the keys that are pressed for that.
             self._on(listing.view.control.change)
+
+    def paint(self, painter: Painter) -> None:
+        """Make the button work that makes pictures for cards."""
+        if self.pictures is not None:
+            self.follow(self.pictures.connect(self.host, self.fields["chosen"].control, painter))
 
     def follow(self, event: Any) -> None:
         """Have the tables drawn anew after an event."""
@@ -215,6 +224,7 @@ def build(host: TabHost) -> LibraryForm:
                     "The trash is empty.",
                 )
                 button("restore", "Restore")
+            pictures = card_pictures.build() if host.has_cards else None
             trying = None
             if host.demonstration:
                 with gr.Accordion("The demonstration", open=False, elem_id=f"{ID}_try_accordion"):
@@ -232,7 +242,7 @@ def build(host: TabHost) -> LibraryForm:
                 "There are no embeddings yet: make one in the tab Create, or download the paper's.",
             )
     fields.update(chosen=embeddings.chosen, view=embeddings.view, trashed=trashed.chosen, trash_view=trashed.view)
-    return LibraryForm(host, fields, buttons, embeddings, trashed, message, picture, file, trying)
+    return LibraryForm(host, fields, buttons, embeddings, trashed, message, picture, file, trying, pictures)
 
 
 def _rows(library: Library) -> list[Row]:
