@@ -748,9 +748,7 @@ def test_reload_ui(host: Host) -> None:
     assert same(host.encode(ON).positive, on.positive)
 
 
-def test_under_another_extensions_wrapper(
-    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_under_another_extensions_wrapper(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     processing = host.module("processing").StableDiffusionProcessing
     ours = processing.get_conds_with_caching
     calls: list[object] = []
@@ -765,7 +763,7 @@ def test_under_another_extensions_wrapper(
 
     off, on = host.encode(), host.encode(ON)
     passes()
-    monkeypatch.setattr(processing, "get_conds_with_caching", theirs)
+    processing.get_conds_with_caching = theirs
     host.forget_conditioning()
     calls.clear()
     assert same(host.encode(ON).positive, on.positive)
@@ -777,7 +775,7 @@ def test_under_another_extensions_wrapper(
         calls.clear()
         assert same(host.encode(ON).positive, off.positive)
         assert len(calls) == 2 and passes() == 0
-        monkeypatch.setattr(processing, "get_conds_with_caching", theirs)
+        processing.get_conds_with_caching = theirs
         # On Reload UI ours comes once more on top, and only that one acts.
         host.reload_ui()
         host.forget_conditioning()
@@ -786,8 +784,7 @@ def test_under_another_extensions_wrapper(
         assert len(calls) == 2 and passes() == 1
         host.extension("hosts.a1111.hook").uninstall()
         assert processing.get_conds_with_caching is theirs
-        monkeypatch.setattr(processing, "get_conds_with_caching", ours.__wrapped__)
-    monkeypatch.setattr(processing, "get_conds_with_caching", processing.get_conds_with_caching)
+        processing.get_conds_with_caching = ours.__wrapped__
 
 
 def test_another_extensions_own_encoding_is_used_and_put_back(host: Host) -> None:
