@@ -211,3 +211,14 @@ def test_the_trash_and_the_pictures_of_tastes_are_no_folders_of_cards(webui: Web
             pane = page.inner_html("#txt2img_aesthetic_cards_html")
             assert "sub/vitl-2" in pane
             assert ".trash" not in pane and ".tastes" not in pane and "thrown away" not in pane
+
+
+def test_with_an_embedding_at_hand_three_clicks_lead_to_its_picture(page: Any, page_errors: list[str]) -> None:
+    page.click("#txt2img_extra_tabs > .tab-nav button:has-text('Aesthetic')")
+    page.click(f"{CARDS}[data-name=vitl]", position={"x": 20, "y": 60})
+    prompt = page.locator("#txt2img_prompt textarea")
+    page.wait_for_function("() => document.querySelector('#txt2img_prompt textarea').value.includes('<aesthetic:vitl')")
+    # The third one is Generate.
+    said = generate_on_page(page, prompt.input_value())
+    assert "<aesthetic:vitl" in said and "Aesthetic strength: 0.7" in said
+    assert page_errors == []

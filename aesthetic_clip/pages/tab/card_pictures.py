@@ -72,7 +72,8 @@ class CardPictures(NamedTuple):
         return form.on(
             self.start.click,
             start,
-            {"message": self.message},
+            # The chosen ones stay: a job's values are a list, which gradio takes for the value where it is the only one.
+            {"chosen": chosen, "message": self.message},
             job=host.job,
             js="aestheticPictures",
             show_progress="hidden",
