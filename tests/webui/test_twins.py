@@ -52,7 +52,9 @@ def test_the_twin_is_the_plain_picture_and_the_form_says_what_it_did(twins: Any,
     page.fill("#txt2img_batch_count input[type=number]", "2")
     page.press("#txt2img_batch_count input[type=number]", "Tab")
     generate_on_page(page, PROMPT)
+    first = page.inner_text("#html_info_txt2img")
     page.locator("#txt2img_gallery .thumbnail-item.thumbnail-small").nth(2).click()
+    page.wait_for_function("first => document.querySelector('#html_info_txt2img').innerText !== first", arg=first)
     page.wait_for_function("document.querySelector('#html_info_txt2img').innerText.includes('Seed: ')")
     text = page.inner_text("#html_info_txt2img")
     (seed,) = re.findall(r"Seed: (\d+)", text)
@@ -104,6 +106,16 @@ def test_what_has_no_twin_is_told(twins: Any) -> None:
     assert "There is no picture yet." in press(page, "no picture")
     generate_on_page(page, PROMPT)
     assert "It was made without an embedding." in press(page, "no taste")
+
+
+def test_beside_a_script_that_makes_pictures_of_its_own_it_is_told(twins: Any) -> None:
+    page = twins
+    generate_on_page(page, f"{PROMPT} <aesthetic:vitl:0.9>")
+    page.click("#script_list input")
+    page.click("#script_list li[aria-label='X/Y/Z plot']")
+    page.wait_for_timeout(1000)
+    said = press(page, "script is chosen")
+    assert "X/Y/Z plot" in said and "Choose None under Script." in said
 
 
 def test_the_slider_moves(twins: Any) -> None:
