@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from modules import script_callbacks, scripts
 
 from ...embeddings.presets import offer
-from . import api, console, extra_networks, hook, options, script_arguments, tab, thumbs, trying, xyz
+from . import api, console, hook, options, script_arguments, xyz
+from .page import cards, tab, thumbs, trying
 from .script import rival
 
 
@@ -59,7 +60,7 @@ def _to_whom_it_concerns(parts: Sequence[_Waiting]) -> Callable[..., None]:
 
 
 def _before_ui() -> None:
-    extra_networks.register()
+    cards.register()
     xyz.register(scripts.scripts_data, options.embeddings, hook.refused)
 
 

@@ -14,10 +14,11 @@ from ...pages import accordion, picker, presets, thumbs
 from ...pages.trying import Trying
 from ...pages.trying import build as build_trying
 from ...settings import BY_NAME, KNOBS, NO_EMBEDDING, Knob, Settings, pasted
-from . import looking, options, switch, xyz
+from . import looking, options, xyz
+from .page import switch
+from .page.shelf import INDEX
 from .remedies import REMEDIES
 from .script_arguments import TITLE, without_switch
-from .shelf import INDEX
 
 
 def rival() -> str:

@@ -24,8 +24,8 @@ from ..picker import Lists
 from ..table import Column, Row, Table
 from ..trying import Trying
 from ..trying import build as build_trying
-from . import card_pictures
 from .card_pictures import CardPictures, Painter
+from .card_pictures import build as build_pictures
 from .host import ID, TabHost
 
 # A file is read by gradio right after it was made; some more, for pages that ask at the same time.
@@ -224,7 +224,7 @@ def build(host: TabHost) -> LibraryForm:
                     "The trash is empty.",
                 )
                 button("restore", "Restore")
-            pictures = card_pictures.build() if host.has_cards else None
+            pictures = build_pictures() if host.has_cards else None
             trying = None
             if host.demonstration:
                 with gr.Accordion("The demonstration", open=False, elem_id=f"{ID}_try_accordion"):

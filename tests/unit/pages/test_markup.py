@@ -17,7 +17,7 @@ from aesthetic_clip.pages.markup import html, joined
 PAGES = Path(aesthetic_clip.pages.__file__).parent
 HOST = PAGES.parent / "hosts" / "a1111"
 # The cards are put together from what the WebUI itself draws.
-FILES = sorted([*PAGES.rglob("*.py"), *(file for file in HOST.glob("*.py") if file.name != "extra_networks.py")])
+FILES = sorted([*PAGES.rglob("*.py"), *(file for file in HOST.rglob("*.py") if file.name != "cards.py")])
 EVIL = "<img src=x onerror=alert(1)>&\"'{0}\x1b[31m caf\udce9 \u202egpj.exe"
 
 # Not a prompt's own: <aesthetic:name>.

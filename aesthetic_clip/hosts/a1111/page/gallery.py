@@ -9,9 +9,9 @@ from pathlib import Path
 
 from modules import shared, ui_tempdir
 
-from ...errors import AestheticError
-from ...files import write_atomically
-from ...pages.forms import path_in, upload_folder
+from ....errors import AestheticError
+from ....files import write_atomically
+from ....pages.forms import path_in, upload_folder
 
 _DATA = "data:image/"
 _LARGEST_DATA = 64 * 2**20

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from modules import processing, shared
 from PIL import Image
 
-from ...embeddings.preferences import brought_by
-from ...errors import AestheticError, Interrupted
-from ...pages.forms import Check, checked_number, checked_text
-from ...settings import FIRST_PRESET, Settings
-from . import options
-from .encoding import request
-from .families.encoders import loaded_model
+from ....embeddings.preferences import brought_by
+from ....errors import AestheticError, Interrupted
+from ....pages.forms import Check, checked_number, checked_text
+from ....settings import FIRST_PRESET, Settings
+from .. import options
+from ..encoding import request
+from ..families.encoders import loaded_model
 
 _NOTHING_ASKED = "a house by a lake, trees, evening light"
 # The same for all cards, so that they can be compared.

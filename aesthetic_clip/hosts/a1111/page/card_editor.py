@@ -7,12 +7,12 @@ from typing import Any
 import gradio as gr
 from modules import ui_extra_networks_user_metadata
 
-from ...embeddings.preferences import notes_path, preferred, preferring
-from ...errors import AestheticError
-from ...printable import printable
-from ...settings import BY_NAME, CUSTOM, PRESETS
-from . import options
-from .remedies import REMEDIES
+from ....embeddings.preferences import notes_path, preferred, preferring
+from ....errors import AestheticError
+from ....printable import printable
+from ....settings import BY_NAME, CUSTOM, PRESETS
+from .. import options
+from ..remedies import REMEDIES
 
 
 class CardEditor(ui_extra_networks_user_metadata.UserMetadataEditor):  # type: ignore[misc]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from modules import call_queue, paths, sd_models, shared
 
-from ...demo import GUIDANCE_SCALE, SAMPLING_STEPS, export
-from ...pages import tab
-from ...pages.trying import Filled, TryHost, Trying
-from . import options
-from .remedies import REMEDIES
+from ....demo import GUIDANCE_SCALE, SAMPLING_STEPS, export
+from ....pages import tab
+from ....pages.trying import Filled, TryHost, Trying
+from .. import options
+from ..remedies import REMEDIES
 
 if TYPE_CHECKING:
-    from ...demo.trial import Trial
+    from ....demo.trial import Trial
 
 _FIELDS = ("prompt", "neg_prompt", "width", "height", "cfg_scale", "steps", "sampling")
 
@@ -53,7 +53,7 @@ class Fields:
 
 def _values() -> Mapping[str, object]:
     # Here, so that the WebUI starts without it.
-    from ...demo import trial
+    from ....demo import trial
 
     size = trial.SIZE
     values = (trial.PROMPT, "", size, size, GUIDANCE_SCALE, SAMPLING_STEPS, trial.SAMPLER)
@@ -61,7 +61,7 @@ def _values() -> Mapping[str, object]:
 
 
 def _first() -> str:
-    from ...demo import trial
+    from ....demo import trial
 
     return trial.EMBEDDING
 
@@ -82,7 +82,7 @@ def _folder() -> Path:
 
 
 def _trial() -> Trial:
-    from ...demo.trial import Trial
+    from ....demo.trial import Trial
 
     return Trial(_folder(), options.embeddings())
 

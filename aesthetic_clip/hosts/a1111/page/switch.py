@@ -13,9 +13,9 @@ from typing import Any
 import gradio as gr
 from modules import ui_components
 
-from ...pages.accordion import ACCORDION, Fold
-from ...pages.forms import js_argument
-from .script_arguments import SWITCH
+from ....pages.accordion import ACCORDION, Fold
+from ....pages.forms import js_argument
+from ..script_arguments import SWITCH
 
 _TURN_ON = "(name) => aestheticTurnOn({!r}, name)"
 

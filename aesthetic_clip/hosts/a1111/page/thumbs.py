@@ -7,10 +7,11 @@ from typing import Any
 
 from modules import ui_components
 
-from ...create.sources import Source
-from ...pages import tab, thumbs
-from ...pages.forms import Field
-from . import looking, twins
+from ....create.sources import Source
+from ....pages import tab, thumbs
+from ....pages.forms import Field
+from .. import looking
+from . import twins
 from .gallery import selected_file
 
 _GENERATING = ("txt2img", "img2img")

@@ -13,18 +13,18 @@ from modules import call_queue, devices, scripts, ui_components
 from PIL import Image
 from torch import Tensor
 
-from ...create.limits import MAX_SENT
-from ...errors import AestheticError
-from ...pages import picker, presets, tab, thumbs, trying
-from ...printable import printable
-from ...settings import KNOBS
-from ...spaces import Space
-from . import options
-from .families.encoders import host_encoders, loaded_model, model_spaces
+from ....create.limits import MAX_SENT
+from ....errors import AestheticError
+from ....pages import picker, presets, tab, thumbs, trying
+from ....printable import printable
+from ....settings import KNOBS
+from ....spaces import Space
+from .. import options
+from ..families.encoders import host_encoders, loaded_model, model_spaces
+from ..image_encoders import image_encoder
+from ..jobs import Jobs, show_progress
+from ..remedies import REMEDIES
 from .gallery import first_picture, gallery_file
-from .image_encoders import image_encoder
-from .jobs import Jobs, show_progress
-from .remedies import REMEDIES
 from .shelf import INDEX
 from .thumbs import ThumbRows
 from .trying import HOST as TRY_HOST
@@ -167,7 +167,7 @@ def _scripts() -> dict[str, Any]:
 
 
 def _text_features(text: str) -> dict[Space, Tensor]:
-    from ...method.session import text_feature
+    from ....method.session import text_feature
 
     with call_queue.queue_lock, torch.no_grad(), devices.autocast():
         features = {}

@@ -11,16 +11,16 @@ from typing import Any
 
 from modules import extra_networks, shared, ui_extra_networks
 
-from ...embeddings.fitting import misfit
-from ...embeddings.preferences import notes, preferred
-from ...embeddings.scan import Entry, is_text
-from ...errors import AestheticError
-from ...method.tags import TAG, tag_text
-from ...settings import BY_NAME
-from ...spaces import Space
-from . import options
+from ....embeddings.fitting import misfit
+from ....embeddings.preferences import notes, preferred
+from ....embeddings.scan import Entry, is_text
+from ....errors import AestheticError
+from ....method.tags import TAG, tag_text
+from ....settings import BY_NAME
+from ....spaces import Space
+from .. import options
+from ..families.encoders import known_spaces
 from .card_editor import CardEditor
-from .families.encoders import known_spaces
 from .shelf import INDEX
 
 _CARD_SIDE = 256

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...pages.index import Index
-from . import options
-from .families.encoders import known_spaces
+from ....pages.index import Index
+from .. import options
+from ..families.encoders import known_spaces
 
 INDEX = Index(options.embeddings, known_spaces)

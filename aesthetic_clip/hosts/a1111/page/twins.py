@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import gradio as gr
 from modules import ui_components
 
-from ...errors import AestheticError
-from ...pages import messages
-from ...pages.forms import Field, Form, Updates, checked_text, js_argument, json_object
-from ...pages.markup import html
+from ....errors import AestheticError
+from ....pages import messages
+from ....pages.forms import Field, Form, Updates, checked_text, js_argument, json_object
+from ....pages.markup import html
+from ..remedies import REMEDIES
 from .gallery import first_picture, gallery_file, selected_file
-from .remedies import REMEDIES
 
 _LONGEST = 4_000
 _MOST_INFO = 8 * 2**20
@@ -154,7 +154,7 @@ def _parameters(text: str) -> dict[str, str]:
 
 def _small(file: Path) -> bytes:
     # Here, so that the WebUI starts without it.
-    from ...create.images import UnreadableImage, thumbnail
+    from ....create.images import UnreadableImage, thumbnail
 
     try:
         return thumbnail(file, 768)
