@@ -11,6 +11,7 @@ from modules import script_callbacks, scripts
 from ...embeddings.presets import offer
 from . import api, console, hook, options, script_arguments, xyz
 from .page import cards, tab, thumbs, trying
+from .remedies import refused
 from .script import rival
 
 
@@ -61,12 +62,12 @@ def _to_whom_it_concerns(parts: Sequence[_Waiting]) -> Callable[..., None]:
 
 def _before_ui() -> None:
     cards.register()
-    xyz.register(scripts.scripts_data, options.embeddings, hook.refused)
+    xyz.register(scripts.scripts_data, options.embeddings, refused)
 
 
 def _app_started(page: Any, app: Any) -> None:
     api.register(page, app)
-    script_arguments.install(hook.refused)
+    script_arguments.install(refused)
 
 
 def _unloaded() -> None:

@@ -13,27 +13,29 @@ from ...errors import AestheticError
 from ...method.part import nothing_in, part_of, steps_of
 from ...method.session import Report
 from ...settings import Settings
-from . import hook, options
+from . import options
 from .batch import Request, Row, forget, in_groups, networks, rows_of, tell
 from .conditioning import Conditioning
-from .hook import refused
+from .remedies import refused
 from .schedules import steps_sampled
 
 _REQUEST = "_aesthetic_request"
+KEY = "_aesthetic_key"
+"""Attribute of a job while its personalised conditioning is made: what the key of the cache gets in addition."""
 
 
-def request(p: Any, read: Callable[[], Settings]) -> None:
+def request(p: Any, read: Callable[[], Settings], hooked: bool = True) -> None:
     """Note on the job ``p`` what it asks for (callback ``process``).
 
     The WebUI swallows what a callback raises and makes the picture all the same,
-    so an error is kept until the prompt is encoded.
+    so an error is kept until the prompt is encoded; where nothing is hooked, the job itself raises it then.
     """
     forget(p)  # what the X/Y/Z cell before wrote
     try:
         setattr(p, _REQUEST, Request(read()))
     except AestheticError as error:
         setattr(p, _REQUEST, Request(error=error))
-        if not hook.is_installed():  # beside the first extension: this one job asks for what can't be done
+        if not hooked:  # beside the first extension: this one job asks for what can't be done
             p.get_conds_with_caching = functools.partial(_refuse, error)
 
 
@@ -43,6 +45,7 @@ def _refuse(error: AestheticError, *_: Any, **__: Any) -> None:
 
 def conditioning(
     original: Callable[..., Any],
+    running: Sequence[Any],
     p: Any,
     function: Any,
     required_prompts: Any,
@@ -56,6 +59,7 @@ def conditioning(
 
     Args:
         original: the WebUI's ``get_conds_with_caching``, which takes the job and the rest.
+        running: the jobs that this thread is at, the innermost last.
     """
     hires_steps = args[0] if args else kwargs.get("hires_steps")
     moved = False
@@ -74,11 +78,11 @@ def conditioning(
             return original(p, function, prompts, steps, caches, data, *args, **kwargs)
         moved = True
         job = Conditioning(wanted, asked.memo, networks(data), part, total)
-        setattr(p, hook.KEY, (wanted.key, options.projection_sources().key, options.bf16(), part))
+        setattr(p, KEY, (wanted.key, options.projection_sources().key, options.bf16(), part))
         try:
             conds = original(p, job.around(function), prompts, steps, caches, data, *args, **kwargs)
         finally:
-            delattr(p, hook.KEY)
+            delattr(p, KEY)
         if job.interrupted:
             caches[0][0] = None
         report = _kept_report(conds, job.report)
@@ -87,7 +91,7 @@ def conditioning(
         return conds
 
     try:
-        asked = _asked(p)
+        asked = _asked(p, running)
         rows = rows_of(p, asked, required_prompts, extra_network_data, hires_steps is not None)
         conds = in_groups(rows, required_prompts, caches, extra_network_data, encode)
     except AestheticError as error:
@@ -110,11 +114,11 @@ def _left_clean(p: Any, extra_network_data: Any) -> None:
         p.scripts.postprocess(p, processing.Processed(p, []))
 
 
-def _asked(p: Any) -> Request:
+def _asked(p: Any, running: Sequence[Any]) -> Request:
     asked: Request | None = getattr(p, _REQUEST, None)
     if asked is None:
         # A job that another extension makes and runs without this script.
-        outer = next((asked for job in reversed(hook.running()) if (asked := getattr(job, _REQUEST, None))), None)
+        outer = next((asked for job in reversed(running) if (asked := getattr(job, _REQUEST, None))), None)
         asked = Request() if outer is None else Request(outer.settings, outer.error)
         setattr(p, _REQUEST, asked)
     if asked.error is not None:

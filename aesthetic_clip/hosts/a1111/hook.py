@@ -19,32 +19,16 @@ from typing import Any
 from modules import processing
 from modules.processing import StableDiffusionProcessing
 
-from ...errors import AestheticError
 from . import page_jobs
-from .remedies import REMEDIES
 
-_REQUEST = "_aesthetic_request"
-KEY = "_aesthetic_key"
-"""Attribute of a job while its personalised conditioning is made: what the key of the cache gets in addition."""
 _WRAPPER = "_aesthetic_wrapper"
 _installed: list[bool] = []
 _running: ContextVar[tuple[Any, ...]] = ContextVar("aesthetic_running", default=())
-
-
-def refused(error: AestheticError) -> AestheticError:
-    """The error in the WebUI's words, with what its API takes for its answer: status 422 and the sentence."""
-    told = error.in_words_of(REMEDIES)
-    told.status_code, told.detail = 422, str(told)  # type: ignore[attr-defined]
-    return told
+"""The jobs that this thread is at, the innermost last."""
 
 
 def is_installed() -> bool:
     return bool(_installed)
-
-
-def running() -> tuple[Any, ...]:
-    """The jobs that this thread is at, the innermost last."""
-    return _running.get()
 
 
 def install() -> None:
@@ -80,6 +64,8 @@ def _wrap_process_images(original: Callable[..., Any]) -> Callable[..., Any]:
 def _wrap_cached_params(original: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
     @functools.wraps(original)
     def cached_params(self: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        from .encoding import KEY
+
         key = getattr(self, KEY, None)
         params = original(self, *args, **kwargs)
         return params if key is None else (*params, key)
@@ -95,7 +81,7 @@ def _wrap_get_conds(original: Callable[..., Any]) -> Callable[..., Any]:
         # The method and all that belongs to it, which the WebUI's start need not wait for.
         from .encoding import conditioning
 
-        return conditioning(original, self, *args, **kwargs)
+        return conditioning(original, _running.get(), self, *args, **kwargs)
 
     return _marked(get_conds_with_caching)
 

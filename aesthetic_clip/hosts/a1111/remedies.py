@@ -1,8 +1,8 @@
-"""What an error's way out is called in the WebUI."""
+"""What an error says in the WebUI, and what its ways out are called there."""
 
 from __future__ import annotations
 
-from ...errors import Remedy
+from ...errors import AestheticError, Remedy
 
 _SETTINGS = "Settings > Aesthetic Gradients"
 
@@ -15,3 +15,10 @@ REMEDIES = {
     Remedy.MEMORY: f"Set {_SETTINGS} > Memory to Lowest, start the WebUI with --medvram, or take fewer pictures at once.",
     Remedy.OVERWRITE: "Tick Overwrite, or choose another name.",
 }
+
+
+def refused(error: AestheticError) -> AestheticError:
+    """The error in the WebUI's words, with what its API takes for its answer: status 422 and the sentence."""
+    told = error.in_words_of(REMEDIES)
+    told.status_code, told.detail = 422, str(told)  # type: ignore[attr-defined]
+    return told

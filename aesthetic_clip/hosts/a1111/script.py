@@ -14,7 +14,7 @@ from ...pages import accordion, picker, presets, thumbs
 from ...pages.trying import Trying
 from ...pages.trying import build as build_trying
 from ...settings import BY_NAME, KNOBS, NO_EMBEDDING, Knob, Settings, pasted
-from . import looking, options, xyz
+from . import hook, looking, options, xyz
 from .page import switch
 from .page.shelf import INDEX
 from .remedies import REMEDIES
@@ -111,7 +111,7 @@ class AestheticScript(scripts.Script):  # type: ignore[misc]
                 raise AestheticError(rival())
             return settings
 
-        request(p, read)
+        request(p, read, hook.is_installed())
 
     def before_process_batch(self, p: Any, *values: object, **batch: Any) -> None:
         from .batch import pick_for_batch
