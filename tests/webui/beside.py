@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -70,6 +71,23 @@ def _detector(webui: WebUI) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     code = "import torch; from ultralytics import YOLO; torch.manual_seed(0); YOLO('yolov8n.yaml').save('detector.pt')"
     subprocess.run([webui.python, "-c", code], cwd=folder, check=True, capture_output=True)
+
+
+def _dynamic_prompts(webui: WebUI) -> None:
+    """Its options, as they stand in config.json once the settings were saved; without them it does nothing at first."""
+    switches = (
+        "ignore_whitespace",
+        "write_prompts_to_file",
+        "limit_jinja_prompts",
+        "auto_purge_cache",
+        "write_raw_template",
+    )
+    sorting = ("no_dedupe", "no_sort", "shuffle")
+    signs = {"dp_parser_variant_start": "{", "dp_parser_variant_end": "}", "dp_parser_wildcard_wrap": "__"}
+    path = webui.data_dir / "config.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) | signs | {"dp_magicprompt_batch_size": 1}
+    stored |= {f"dp_{name}": False for name in switches} | {f"dp_wildcard_manager_{name}": False for name in sorting}
+    path.write_text(json.dumps(stored), encoding="utf-8")
 
 
 def _reference() -> Mapping[str, list[Any]]:
@@ -128,7 +146,8 @@ EFFECTS: dict[str, Effect] = {
     "sd-webui-regional-prompter": Effect(
         "Regional Prompter",
         "two columns, each with its own prompt",
-        {"prompt": "a cat BREAK a dog"},
+        # The lowest level of the UNet has more than one pixel.
+        {"prompt": "a cat BREAK a dog", "width": 128, "height": 128},
         lambda: {
             "Regional Prompter": [
                 *(True, False, "Matrix", "Columns", "Mask", "Prompt", "1,1", "0.2", False, False, False),
@@ -145,6 +164,7 @@ EFFECTS: dict[str, Effect] = {
                 *(True, False, 1, False, False, False, 1, 1, 100, 0.7, False, False, True, False, False, 0, None, None)
             ]
         },
+        prepare=_dynamic_prompts,
     ),
     "sd-webui-supermerger": Effect("SuperMerger", "its tab", shown="#tabs > .tab-nav button:has-text('SuperMerger')"),
 }
