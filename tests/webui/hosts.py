@@ -134,8 +134,17 @@ LEFT_OUT: tuple[tuple[tuple[Host, ...], str, str], ...] = (
         "its gradio does not tell when a field is left; empty is the default there too",
     ),
     ((REFORGE, CLASSIC, NEO), "test_sd3", "made for AUTOMATIC1111's classes and Forge's; Classic and Neo have no SD3"),
-    ((A1111, REFORGE, CLASSIC, NEO), "test_flux", "made for Forge's classes; only Forge and Neo have Flux"),
-    (_FAMILY, "test_demonstration", "it does not load the demonstration's model, whose UNet is smaller"),
+    ((A1111, REFORGE, CLASSIC), "test_flux", "made for the classes of Forge and Neo; the others have no Flux"),
+    *(
+        (_FAMILY, test, "it does not load the demonstration's model, whose UNet is smaller")
+        for test in (
+            "test_demonstration",
+            "test_from_a_fresh_installation_to_a_picture",
+            "test_the_create_tab_and_the_thumbs_work_with_its_checkpoint",
+            "test_what_is_there_already_stays",
+        )
+    ),
+    ((A1111,), "test_a_host_that_does_not_load_it", "it loads the demonstration's model"),
     ((REFORGE,), "test_a_textual_inversion_is_told_once", "its cache of conditionings tells it twice by itself"),
     ((CLASSIC, NEO), "sd2", "it does not load SD 2.x"),
     ((CLASSIC, NEO), "test_a_checkpoint_with_its_own_text_projection", "it does not load SD 2.x"),

@@ -179,6 +179,24 @@ def test_what_is_there_already_stays(fresh: WebUI, page: Any) -> None:
         library.trash("demo warm")
 
 
+def test_a_host_that_does_not_load_it_offers_it_nowhere_but_in_the_library_and_says_why(
+    fresh: WebUI, page: Any
+) -> None:
+    before = files(fresh)
+    page.locator("#script_txt2img_aesthetic_embeddings_accordion > .label-wrap").first.click()
+    page.locator(selector("txt2img", "embedding")).first.wait_for(state="visible")
+    page.wait_for_timeout(2000)
+    assert not page.locator(f"{TRY}_start").first.is_visible()
+    show(page, "Create aesthetic embedding", "Library")
+    page.locator(f"{TAB}_try_accordion > .label-wrap").first.click()
+    page.locator(f"{TAB}_try_start").first.click()
+    message = page.locator(f"{TAB}_try_message .prose").first
+    until(page, lambda: "smaller than any that this WebUI's loader knows" in message.inner_text(), 60)
+    snap(page, "try-refused")
+    assert page.locator(f"{TAB}_try_start").first.is_visible()
+    assert files(fresh) == before
+
+
 def show(page: Any, *tabs: str) -> None:
     for tab in tabs:
         page.locator(".tab-nav button:visible").filter(has_text=re.compile(rf"^\s*{tab}\s*$")).first.click()
