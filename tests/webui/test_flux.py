@@ -1,4 +1,4 @@
-"""Flux in Forge, of whose CLIP only the pooled vector counts; its T5 reads the prompt as ever."""
+"""Flux in Forge and Neo, of whose CLIP only the pooled vector counts; its T5 reads the prompt as ever."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Small checkpoints of Flux and SD3, drawn and read by Forge's own classes."""
+"""Small checkpoints of Flux and SD3, drawn and read by the classes of Forge and of Neo, which has no SD3."""
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
 from typing import Any
 
 FLUX = {"hidden_size": 256, "num_heads": 2, "depth": 2, "depth_single_blocks": 2, "context_in_dim": 64}
@@ -12,7 +14,7 @@ SD3_T5 = {"d_ff": 128, "d_kv": 64, "num_heads": 1, "num_layers": 2}
 
 
 def write_flux(path: str) -> None:
-    """Write one, and have Forge take Flux and T5 to be as small as those in it."""
+    """Write one, and have the host take Flux and T5 to be as small as those in it."""
     from backend.nn.flux import IntegratedFluxTransformer2DModel
     from huggingface_guess import detection
 
@@ -25,6 +27,8 @@ def write_flux(path: str) -> None:
 
     detection.detect_unet_config = small_flux
     sizes = {"in_channels": 16, "vec_in_dim": 768, "mlp_ratio": 4.0, "axes_dim": [16, 56, 56], "theta": 10000}
+    if "patch_size" in inspect.signature(IntegratedFluxTransformer2DModel).parameters:  # Neo
+        sizes |= {"out_channels": 16, "patch_size": 2}
     _write(
         path,
         "black-forest-labs/FLUX.1-schnell",
@@ -73,7 +77,7 @@ def _write(path: str, repository: str, denoiser: Any, places: dict[str, str], t5
     loader.read_arbitrary_config = small_t5
 
     def part(name: str) -> Any:
-        folder = f"{loader.dir_path}/huggingface/{repository}/{name}"
+        folder = str(Path(loader.__file__).parent / "huggingface" / repository / name)
         if name == "vae":
             return IntegratedAutoencoderKL.from_config(IntegratedAutoencoderKL.load_config(folder))
         config = small_t5(folder)
