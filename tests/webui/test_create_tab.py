@@ -334,6 +334,8 @@ def test_subfolders_several_folders_and_spaces(
 def test_default_space_is_the_checkpoints(webui: WebUI, tab: CreateTab, pictures: Path, shelf: Path) -> None:
     try:
         for checkpoint, dims in (("sd2", [1024]), ("sdxl", [768, 1280])):
+            if checkpoint not in webui.host.families:
+                continue
             webui.use(checkpoint)
             assert "made from" in tab.create(f"for {checkpoint}", pictures)
             assert [s.dim for s in load(shelf / f"for {checkpoint}.safetensors").vectors] == dims
