@@ -51,6 +51,7 @@ class Effect:
         told: what it was asked to do, for the table.
         job: parts of a request, the same with its effect and without.
         scripts: arguments of its always-on scripts that give the effect; none if it changes no picture.
+        off: the same where it is off, if it is not so by itself.
         prepare: what it needs in the data directory.
         typed: typed into the prompt.
         shown: a CSS selector of what it adds to the page.
@@ -60,6 +61,7 @@ class Effect:
     told: str
     job: Mapping[str, Any] = field(default_factory=dict)
     scripts: Callable[[], Mapping[str, list[Any]]] | None = None
+    off: Callable[[], Mapping[str, list[Any]]] = dict
     prepare: Callable[[WebUI], None] = lambda webui: None
     typed: str = ""
     shown: str = ""
@@ -88,6 +90,11 @@ def _dynamic_prompts(webui: WebUI) -> None:
     stored = json.loads(path.read_text(encoding="utf-8")) | signs | {"dp_magicprompt_batch_size": 1}
     stored |= {f"dp_{name}": False for name in switches} | {f"dp_wildcard_manager_{name}": False for name in sorting}
     path.write_text(json.dumps(stored), encoding="utf-8")
+
+
+def _variants(on: bool) -> Mapping[str, list[Any]]:
+    rest = (False, 1, False, False, False, 1, 1, 100, 0.7, False, False, True, False, False, 0, None, None)
+    return {"Dynamic Prompts v2.17.1": [on, *rest]}
 
 
 def _reference() -> Mapping[str, list[Any]]:
@@ -159,12 +166,9 @@ EFFECTS: dict[str, Effect] = {
         "Dynamic Prompts",
         "one of several variants",
         {"prompt": "a photo of a {cat|dog|house|tree}"},
-        lambda: {
-            "Dynamic Prompts v2.17.1": [
-                *(True, False, 1, False, False, False, 1, 1, 100, 0.7, False, False, True, False, False, 0, None, None)
-            ]
-        },
-        prepare=_dynamic_prompts,
+        lambda: _variants(True),
+        lambda: _variants(False),
+        _dynamic_prompts,
     ),
     "sd-webui-supermerger": Effect("SuperMerger", "its tab", shown="#tabs > .tab-nav button:has-text('SuperMerger')"),
 }
@@ -183,7 +187,8 @@ class Alone:
 
 def scripts(effect: Effect, on: bool, embedding: str | None = None) -> dict[str, Any]:
     """The part of a request that gives always-on scripts their arguments."""
-    asked = {name: {"args": args} for name, args in (effect.scripts() if on and effect.scripts else {}).items()}
+    given = effect.off() if not on else effect.scripts() if effect.scripts else {}
+    asked = {name: {"args": args} for name, args in given.items()}
     if embedding is not None:
         asked[TITLE] = {"args": [{"embedding": embedding}]}
     return {"alwayson_scripts": asked}
