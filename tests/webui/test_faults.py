@@ -305,7 +305,8 @@ def run_long_job(webui: WebUI, knobs: dict[str, Any], meanwhile: Callable[[], ob
         time.sleep(0.02)
     else:
         pytest.fail("the progress never said that it personalises")
-    job.join(60)
+    # The request has a limit of its own, and how long the steps of all chunks take is the machine's matter.
+    job.join()
     assert done, "the job failed"
     return done[0]
 
