@@ -181,7 +181,7 @@ def _control(knob: Knob, names: Sequence[str], elem_id: str, value: object, inte
         return gr.Textbox(placeholder=knob.placeholder, lines=1, **common)
     if knob.optional:
         # As text, which can be empty: the WebUI takes the type of a control from its first value.
-        return gr.Textbox(placeholder=f"{OFF} ({knob.range})", lines=1, **common)
+        return gr.Textbox(placeholder=f"{OFF} ({knob.range})", lines=1, max_lines=1, **common)
     step = {} if knob.step is None else {"step": knob.step}
     if not knob.typed:
         return gr.Slider(minimum=knob.minimum, maximum=knob.maximum, **step, **common)

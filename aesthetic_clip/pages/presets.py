@@ -82,7 +82,7 @@ def preset_form(
         remedies: ways out in the words of the program around the page.
     """
     with gr.Row():
-        name = forms.text("Name of your preset", 100, scale=3, elem_id=elem_id("preset_name"))
+        name = forms.text("Name of your preset", 100, scale=3, max_lines=1, elem_id=elem_id("preset_name"))
         small = {"size": "sm", "scale": 1, "min_width": 120}
         save = gr.Button("Save as preset", elem_id=elem_id("preset_save"), **small)
         delete = gr.Button("Delete preset", elem_id=elem_id("preset_delete"), **small)

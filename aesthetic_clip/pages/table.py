@@ -43,16 +43,27 @@ STYLE = """<style>
 .aesthetic-table nav button {padding: .25em .75em; border: 1px solid currentColor; border-radius: 4px}
 .aesthetic-table nav button[disabled] {opacity: .4}
 .aesthetic-table img {max-width: none; width: 48px; height: 48px; object-fit: cover}
+.aesthetic-table .aesthetic-short {white-space: nowrap}
 @media (max-width: 640px) {.aesthetic-table .aesthetic-wide {display: none}}
 </style>"""
 
 
 class Column(NamedTuple):
-    """A column; a wide one is left out on narrow screens."""
+    """A column.
+
+    Attributes:
+        key: of the rows' cells.
+        title: stands above.
+        kind: "wide" is left out on narrow screens, "short" stays in one line; else neither.
+    """
 
     key: str
     title: str
-    wide: bool = False
+    kind: str = ""
+
+    @property
+    def css(self) -> str:
+        return f"aesthetic-{self.kind}" if self.kind else ""
 
 
 class Row(NamedTuple):
@@ -152,8 +163,7 @@ class Table(NamedTuple):
 
     def _row(self, row: Row, marked: bool) -> Markup:
         cells = joined(
-            html("<td class='{}'>{}</td>", "aesthetic-wide" if column.wide else "", row.cells.get(column.key, ""))
-            for column in self.columns
+            html("<td class='{}'>{}</td>", column.css, row.cells.get(column.key, "")) for column in self.columns
         )
         if not row.key:
             return html("<tr><td></td><td></td>{}</tr>", cells)
@@ -175,7 +185,7 @@ class Table(NamedTuple):
         sorted_by = view.sort == column.key
         return html(
             "<th class='{}' aria-sort='{}'><button type='button' data-aesthetic-sort='{}'>{}{}</button></th>",
-            "aesthetic-wide" if column.wide else "",
+            column.css,
             ("descending" if view.descending else "ascending") if sorted_by else "none",
             column.key,
             column.title,

@@ -35,12 +35,12 @@ _LARGEST_PICTURE = 1024
 _MOST_COMPARED = 40
 _COLUMNS = (
     Column("name", "Name"),
-    Column("spaces", "Spaces", wide=True),
-    Column("images", "Pictures"),
-    Column("created", "Date"),
-    Column("note", "Note", wide=True),
+    Column("spaces", "Spaces", "wide"),
+    Column("images", "Pictures", "short"),
+    Column("created", "Date", "short"),
+    Column("note", "Note", "wide"),
 )
-_TRASH_COLUMNS = (Column("name", "Name"), Column("when", "Thrown away"), Column("folder", "From", wide=True))
+_TRASH_COLUMNS = (Column("name", "Name"), Column("when", "Thrown away"), Column("folder", "From", "wide"))
 
 
 class Done(NamedTuple):
@@ -188,7 +188,7 @@ def build(host: TabHost) -> LibraryForm:
                     200,
                     elem_id=f"{ID}_new_name",
                     max_lines=1,
-                    placeholder="for Rename, Mix, and Restore if the old one is taken",
+                    placeholder="for Rename, Mix, Restore",
                 )
                 button("rename", "Rename")
             with gr.Row():
@@ -197,7 +197,7 @@ def build(host: TabHost) -> LibraryForm:
                     10_000,
                     elem_id=f"{ID}_weights",
                     max_lines=1,
-                    placeholder="0.7, 0.3 for a mixture; 1, -1 for a direction",
+                    placeholder="0.7, 0.3 or 1, -1",
                 )
                 button("mix", "Mix the chosen")
             with gr.Row():

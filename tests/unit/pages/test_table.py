@@ -13,7 +13,7 @@ from aesthetic_clip.errors import AestheticError
 from aesthetic_clip.pages import table
 from aesthetic_clip.pages.table import ROWS, Column, Row, Table, View
 
-COLUMNS = (Column("name", "Name"), Column("images", "Pictures"), Column("note", "Note", wide=True))
+COLUMNS = (Column("name", "Name"), Column("images", "Pictures"), Column("note", "Note", "wide"))
 
 
 def rows(number: int) -> list[Row]:
