@@ -37,7 +37,7 @@ from aesthetic_clip.pages.local_page import ID as PAGE
 from aesthetic_clip.pages.tab import TITLE
 
 from .webui.conftest import CHROMIUM_FLAGS, CHROMIUM_NAMES, EXTENSION, REPOSITORY
-from .webui.webui import WebUI, default_python, free_port, generate_on_page, visit
+from .webui.webui import WebUI, free_port, generate_on_page, visit
 
 DOCS = REPOSITORY / "docs"
 PROMPT = world.HELD_OUT[0].prompt
@@ -139,15 +139,12 @@ def webui() -> Iterator[WebUI]:
             save_result(loading.drawn_result(encoder, [style]), shelf, style, "drawn")
         save_result(loading.drawn_result(encoder, world.LOOKS), shelf, "everything", "a centre")
         (data / "none").mkdir()
-        host = WebUI(installation, data, Path(os.environ.get("WEBUI_PYTHON") or default_python(installation)))
+        host = WebUI(installation, data)
         host.prepare(data / "none", checkpoint.stem)
         (data / "ui-config.json").write_text(json.dumps(DEFAULTS), encoding="utf-8")
         host.install_extension(REPOSITORY, EXTENSION)
-        host.start()
-        try:
+        with host.running():
             yield host
-        finally:
-            host.stop()
 
 
 def pick(page: Any, dropdown: str, *names: str) -> None:

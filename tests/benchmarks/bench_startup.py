@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.support.checkpoints import write_all  # noqa: E402
-from tests.webui.webui import WebUI, default_python  # noqa: E402
+from tests.webui.webui import WebUI  # noqa: E402
 
 STAGES = {
     "load scripts/aesthetic.py": "the extension's script, callbacks included",
@@ -43,7 +43,7 @@ def main() -> None:
         hosts = {}
         for name in ("without", "with"):
             data = Path(folder, name)
-            hosts[name] = WebUI(installation, data, default_python(installation))
+            hosts[name] = WebUI(installation, data)
             hosts[name].prepare(write_all(data).open_clip_configs, "sd1-a")
         hosts["with"].install_extension(ROOT, "aesthetic-gradients")
         times: dict[str, list[dict[str, float]]] = {name: [] for name in hosts}

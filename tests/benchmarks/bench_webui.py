@@ -31,7 +31,7 @@ from aesthetic_clip.geometry import unit  # noqa: E402
 from aesthetic_clip.spaces import VIT_L  # noqa: E402
 from tests.support.checkpoints import write_all  # noqa: E402
 from tests.webui.conftest import launched  # noqa: E402
-from tests.webui.webui import WebUI, default_python, open_page  # noqa: E402
+from tests.webui.webui import WebUI, open_page  # noqa: E402
 
 FIELD = "#script_txt2img_aesthetic_embeddings_embedding"
 OPTIONS = f"{FIELD} ul.options li"
@@ -54,7 +54,7 @@ def furnish(models: Path, count: int) -> None:
 
 
 def prepared(home: Path, installation: Path, count: int) -> WebUI:
-    host = WebUI(installation, home, default_python(installation))
+    host = WebUI(installation, home)
     host.prepare(write_all(home).open_clip_configs, "sd1-a")
     host.install_extension(ROOT, "aesthetic-gradients")
     furnish(home / "models", count)

@@ -34,7 +34,7 @@ from .conftest import REPOSITORY, launched
 from .driver import TITLE, distance, forget
 from .hosts import host_in
 from .inside import model
-from .webui import Generated, WebUI, copy_tracked, default_python, encode_image, open_page, page_timeout
+from .webui import Generated, WebUI, copy_tracked, encode_image, open_page, page_timeout
 
 PAGE = REPOSITORY / "docs" / "compatibility.md"
 BEFORE, AFTER = "0-aesthetic-gradients", "zz-aesthetic-gradients"
@@ -281,7 +281,7 @@ def tried(installation: Path, clone: Path, effect: Effect, chromium: Any) -> str
         shelf.mkdir(parents=True)
         vector = torch.randn(768, generator=torch.Generator().manual_seed(1))
         torch.save(vector / vector.norm(), shelf / "vitl.pt")
-        webui = WebUI(installation, data, Path(os.environ.get("WEBUI_PYTHON") or default_python(installation)))
+        webui = WebUI(installation, data)
         webui.prepare(assets.open_clip_configs, assets.sd1_a.stem)
         target = data / "extensions" / clone.name
         target.mkdir(parents=True)

@@ -16,7 +16,7 @@ import torch
 from ..support.checkpoints import Assets
 from .driver import FAMILIES
 from .hosts import host_in, left_out
-from .webui import Generated, WebUI, default_python, open_page
+from .webui import Generated, WebUI, open_page
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXTENSION = "aesthetic-gradients"
@@ -118,10 +118,9 @@ def references(webui_dir: Path, assets: Assets, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("plain")
     (folder / "models").mkdir()
     (folder / "models" / "Stable-diffusion").symlink_to(assets.sd1_a.parent)
-    host = WebUI(webui_dir, folder, Path(os.environ.get("WEBUI_PYTHON") or default_python(webui_dir)))
+    host = WebUI(webui_dir, folder)
     host.prepare(assets.open_clip_configs, assets.sd1_a.stem)
-    host.start()
-    try:
+    with host.running():
         assert host.run("from modules import extensions\nresult = len(extensions.active())") > 0
         assert "aesthetic" not in str(host.get("/sdapi/v1/scripts"))
         return {
@@ -129,8 +128,6 @@ def references(webui_dir: Path, assets: Assets, tmp_path_factory: pytest.TempPat
             for checkpoint in FAMILIES
             if checkpoint in host.host.families
         }
-    finally:
-        host.stop()
 
 
 @pytest.fixture(scope="session")
@@ -140,16 +137,12 @@ def webui(webui_dir: Path, data_dir: Path, assets: Assets, embeddings: Path) -> 
     It knows ``embeddings`` and the generated text projection. It is shared: the model `sd1-a` is loaded at first, and a test that changes
     options sets them back.
     """
-    python = Path(os.environ.get("WEBUI_PYTHON") or default_python(webui_dir))
-    host = WebUI(webui_dir, data_dir, python)
+    host = WebUI(webui_dir, data_dir)
     host.prepare(assets.open_clip_configs, assets.sd1_a.stem)
     host.install_extension(REPOSITORY, EXTENSION)
-    host.start()
-    host.set_options(aesthetic_text_projection=str(assets.text_projection))
-    try:
+    with host.running():
+        host.set_options(aesthetic_text_projection=str(assets.text_projection))
         yield host
-    finally:
-        host.stop()
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ from .conftest import EXTENSION, REPOSITORY
 from .driver import asking, personalised
 from .hosts import host_in
 from .inside import model
-from .webui import RequestFailed, WebUI, default_python
+from .webui import RequestFailed, WebUI
 
 _CHECKPOINTS = {"sd1-a": "taste", "sd2": "taste h", "sdxl": "taste xl"}
 _LONGEST = 1.5  # seconds until the interrupt
@@ -167,15 +167,12 @@ def main() -> None:
             save(
                 Embedding(name, {space: unit(torch.ones(space.dim)) for space in spaces}), shelf / f"{name}.safetensors"
             )
-        host = WebUI(installation, data_dir, Path(os.environ.get("WEBUI_PYTHON") or default_python(installation)))
+        host = WebUI(installation, data_dir)
         host.prepare(assets.open_clip_configs, assets.sd1_a.stem)
         host.install_extension(REPOSITORY, EXTENSION)
-        host.start()
-        try:
+        with host.running():
             host.set_options(aesthetic_text_projection=str(assets.text_projection))
             print(", ".join(f"{what}: {count}" for what, count in run(host, assets, args.times, args.seed).items()))
-        finally:
-            host.stop()
 
 
 if __name__ == "__main__":

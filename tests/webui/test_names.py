@@ -17,7 +17,7 @@ from ..support.checkpoints import Assets
 from .conftest import EXTENSION, REPOSITORY
 from .driver import optimised, personalised, refusal
 from .inside import extension
-from .webui import WebUI, default_python
+from .webui import WebUI
 
 EMBEDDINGS = "/aesthetic-gradients/v1/embeddings"
 # How the file is called without its suffix, and how it is listed where that differs.
@@ -63,17 +63,14 @@ def host(tmp_path_factory: pytest.TempPathFactory, webui_dir: Path, assets: Asse
     old_trash = shelf / ".trash" / "20260101-120000-000000"
     old_trash.mkdir(parents=True)
     (old_trash / "thrown away.safetensors").write_bytes(content)
-    webui = WebUI(webui_dir, data, Path(os.environ.get("WEBUI_PYTHON") or default_python(webui_dir)))
+    webui = WebUI(webui_dir, data)
     webui.prepare(assets.open_clip_configs, assets.sd1_a.stem)
     config = json.loads((data / "config.json").read_text())
     config |= {"aesthetic_embeddings_dir": "~nosuchuser/x", "aesthetic_text_projection": str(assets.text_projection)}
     (data / "config.json").write_text(json.dumps(config))
     webui.install_extension(REPOSITORY, EXTENSION)
-    webui.start()
-    try:
+    with webui.running():
         yield webui
-    finally:
-        webui.stop()
 
 
 def listed(host: WebUI) -> list[str]:

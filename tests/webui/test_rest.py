@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import threading
 import time
 import urllib.error
@@ -26,7 +25,7 @@ from .conftest import EXTENSION, REPOSITORY
 from .driver import asking
 from .driver import refusal as refusal_of
 from .inside import extension
-from .webui import RequestFailed, WebUI, default_python, encode_image
+from .webui import RequestFailed, WebUI, encode_image
 
 EMBEDDINGS = "/aesthetic-gradients/v1/embeddings"
 
@@ -249,7 +248,7 @@ def start(data_dir: Path, webui_dir: Path, assets: Assets, flags: tuple[str, ...
     models = data_dir / "models"
     models.mkdir()
     (models / "Stable-diffusion").symlink_to(assets.sd1_a.parent)
-    host = WebUI(webui_dir, data_dir, Path(os.environ.get("WEBUI_PYTHON") or default_python(webui_dir)), flags)
+    host = WebUI(webui_dir, data_dir, flags)
     host.prepare(assets.open_clip_configs, assets.sd1_a.stem)
     host.install_extension(REPOSITORY, EXTENSION)
     host.start()

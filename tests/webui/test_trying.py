@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from .conftest import EXTENSION, REPOSITORY
 from .hosts import host_in
 from .test_page import picture, selector
 from .test_thumbs import Thumbs, snap, until
-from .webui import WebUI, default_python, generate_on_page, open_page
+from .webui import WebUI, generate_on_page, open_page
 
 pytestmark = pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reason="no trained model is stored here")
 
@@ -35,14 +34,11 @@ def fresh(webui_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A WebUI with the extension as it was just installed: a checkpoint, and no embedding."""
     data = tmp_path_factory.mktemp("fresh")
     assets = host_in(webui_dir).write(data)
-    host = WebUI(webui_dir, data, Path(os.environ.get("WEBUI_PYTHON") or default_python(webui_dir)))
+    host = WebUI(webui_dir, data)
     host.prepare(assets.open_clip_configs, assets.sd1_a.stem)
     host.install_extension(REPOSITORY, EXTENSION)
-    host.start()
-    try:
+    with host.running():
         yield host
-    finally:
-        host.stop()
 
 
 @pytest.fixture

@@ -128,11 +128,11 @@ def copy_tracked(repository: Path, target: Path) -> None:
 class WebUI:
     """One WebUI process on one data directory; start, drive, restart, stop."""
 
-    def __init__(self, installation: Path, data_dir: Path, python: Path, flags: tuple[str, ...] = ()) -> None:
+    def __init__(self, installation: Path, data_dir: Path, flags: tuple[str, ...] = ()) -> None:
         self.installation = installation
         self.host = host_in(installation)
         self.data_dir = data_dir
-        self.python = python
+        self.python = Path(os.environ.get("WEBUI_PYTHON") or _own_python(installation))
         self.flags = (*self.host.command_flags(installation), *flags)
         self.port = free_port()
         self.log_path = data_dir / "webui.log"
@@ -236,6 +236,15 @@ class WebUI:
         # The model loads in a thread; asking for it waits for the load's lock.
         if not self.run("result = shared.sd_model is not None"):
             raise WebUIError(f"no checkpoint; the log ends with:\n{self.log(mark)[-4000:]}")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[WebUI]:
+        """Started for the block."""
+        self.start()
+        try:
+            yield self
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         process, self._process = self._process, None
@@ -421,7 +430,7 @@ def page_timeout() -> type[Exception]:
     return TimeoutError
 
 
-def default_python(installation: Path) -> Path:
+def _own_python(installation: Path) -> Path:
     """The interpreter of the WebUI's own virtual environment."""
     folder, name = ("Scripts", "python.exe") if sys.platform == "win32" else ("bin", "python")
     return installation / "venv" / folder / name
