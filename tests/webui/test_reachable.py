@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from aesthetic_clip.pages.tab.hints import HINTS
+
 from ..support import page_audit
 from .test_page import open_accordion, pick, selector
 from .test_trying import show
@@ -51,4 +53,15 @@ def test_all_can_be_read_named_and_reached(
     hosts_own = {name.replace("_lora_", "_aesthetic_") for name in page_audit.twice(page, "_lora_")}
     found["ids"] = {"twice": sorted(set(twice) - hosts_own)} if set(twice) - hosts_own else {}
     assert not {where: faults for where, faults in found.items() if faults}
+    assert page_errors == []
+
+
+def test_every_control_of_the_tab_says_what_it_does(page: Any, page_errors: list[str]) -> None:
+    show(page, "Create aesthetic embedding")
+    page.wait_for_function("() => document.querySelector('#aesthetic_create_name').title")
+    said = {name: page.locator(f"#aesthetic_create_{name}").first.get_attribute("title") for name in HINTS}
+    assert said == dict(HINTS)
+    # What has the mouse over it shows its own, not the WebUI's for a word in it.
+    label = page.locator("#aesthetic_create_overwrite span").last
+    assert label.get_attribute("title") == HINTS["overwrite"]
     assert page_errors == []

@@ -11,7 +11,7 @@ import gradio as gr
 
 from ..forms import Job
 from ..picker import Lists, on_load
-from . import create_form, library_form, tastes_form
+from . import create_form, hints, library_form, tastes_form
 from .card_pictures import Painter
 from .host import ID, TabHost
 
@@ -60,6 +60,7 @@ def build(host: TabHost, lists: Lists) -> Tab:
             library = library_form.build(host)
         with gr.TabItem("Tastes", id="tastes") as tastes_tab:
             tastes = tastes_form.build(host)
+    hints.build()
     library.follow(form.connect(lists))
     library.connect(lists)
     tastes.connect(lists)
