@@ -102,7 +102,9 @@ def similarity_matrix(embeddings: Sequence[Embedding], space: Space) -> Tensor:
             "Leave them out, or choose another space.",
         )
     stacked = torch.stack([e.vectors[space] for e in embeddings])
-    return (stacked @ stacked.T).clamp(-1, 1)
+    cosines = stacked @ stacked.T
+    # A product's last bit may depend on where in memory a row lies.
+    return ((cosines + cosines.T) / 2).clamp(-1, 1)
 
 
 def nearest(embedding: Embedding, others: Sequence[Embedding], n: int) -> list[tuple[str, float]]:

@@ -33,10 +33,10 @@ _LONGEST_PROMPT = 20_000
 # A picture of 64 pixels is shown as large as one of 512. What explains is as readable as WCAG AA asks (4.5 to 1).
 _STYLE = """<style>
 .aesthetic-large img {width: 100% !important; height: 100% !important; object-fit: contain !important}
-.gradio-container {--block-info-text-color: #4b5563; --block-label-text-color: #374151;
+.gradio-container {--block-info-text-color: #4b5563; --body-text-color-subdued: #4b5563; --block-label-text-color: #374151;
     --block-title-text-color: #374151; --color-accent: #c2410c}
-.dark .gradio-container, .gradio-container.dark {--block-info-text-color: #d1d5db; --block-label-text-color: #e5e7eb;
-    --block-title-text-color: #e5e7eb; --color-accent: #f97316}
+.dark .gradio-container, .gradio-container.dark {--block-info-text-color: #d1d5db; --body-text-color-subdued: #d1d5db;
+    --block-label-text-color: #e5e7eb; --block-title-text-color: #e5e7eb; --color-accent: #f97316}
 /* With the pair and the thumbs below it, all is in the first screenful of 1500 x 900. */
 .aesthetic-compare {max-width: 280px !important}
 </style>"""

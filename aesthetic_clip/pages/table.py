@@ -43,7 +43,7 @@ STYLE = """<style>
 .aesthetic-table nav button {padding: .25em .75em; border: 1px solid currentColor; border-radius: 4px}
 .aesthetic-table nav button[disabled] {opacity: .4}
 .aesthetic-table img {max-width: none; width: 48px; height: 48px; object-fit: cover}
-.aesthetic-table .aesthetic-short {white-space: nowrap}
+@media (min-width: 1000px) {.aesthetic-table .aesthetic-short {white-space: nowrap}}
 @media (max-width: 640px) {.aesthetic-table .aesthetic-wide {display: none}}
 </style>"""
 
@@ -54,7 +54,7 @@ class Column(NamedTuple):
     Attributes:
         key: of the rows' cells.
         title: stands above.
-        kind: "wide" is left out on narrow screens, "short" stays in one line; else neither.
+        kind: "wide" is left out on narrow screens, "short" stays in one line on wide ones; else neither.
     """
 
     key: str
